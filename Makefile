@@ -1,0 +1,64 @@
+# `make` lists what there is. Everything runs from .venv; nothing is installed outside this folder.
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+MEMBERS := libs/skywire_common libs/skywire_app services/node services/setup_node services/transport_discovery apps cli
+PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
+# uv does not read the system's certificates unless told to.
+export UV_SYSTEM_CERTS ?= 1
+export GRPC_VERBOSITY ?= NONE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup protos lint format test bench demo clean lock
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.stamp  ## make .venv, install the locked dependencies and this project (once)
+
+$(UV):
+	@$(PY) -c 'import ensurepip' 2>/dev/null || { echo "This python3 has no venv module: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+	$(PY) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv==0.13.9
+
+$(VENV)/.stamp: requirements.lock $(PROTOS) libs/skywire_common/setup.py $(addsuffix /pyproject.toml,$(MEMBERS)) | $(UV)
+	VIRTUAL_ENV=$(VENV) $(UV) pip install -q --compile-bytecode --require-hashes --no-deps -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(UV) pip install -q --no-deps --no-build-isolation $(foreach m,$(MEMBERS),-e ./$(m))
+	@touch $@
+
+protos: setup  ## generate the gRPC code again after a change in protos/
+	cd libs/skywire_common && ../../$(BIN)/python -c 'import setup; setup.generate()'
+
+format: setup  ## format code and protos in place
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix -q .
+	$(BIN)/buf format -w protos
+
+lint: setup  ## ruff, mypy --strict, import-linter, buf, the lock has no addresses
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy libs services apps cli
+	$(BIN)/lint-imports --no-cache
+	cd protos && ../$(BIN)/buf lint
+	cd protos && ../$(BIN)/buf format -d --exit-code
+	cd protos && ../$(BIN)/buf breaking --against baseline.binpb
+	@if grep -n '://' requirements.lock; then echo 'requirements.lock names an address'; exit 1; fi
+
+test: setup  ## every test: unit, vectors, simulation, fuzz, contract, real processes
+	$(BIN)/python -m pytest
+
+bench: setup  ## measure beside yardsticks in the same run; writes bench/out/*.json
+	$(BIN)/python -m bench
+
+demo: setup  ## four nodes, 256 MiB and 1,000 pings from the first to the last
+	$(BIN)/skywire demo
+
+lock: $(UV)  ## resolve again after a change of a pyproject
+	$(UV) lock -q
+	$(UV) export -q --all-packages --all-groups --no-emit-workspace --no-emit-index-url --no-header -o requirements.lock
+
+clean:  ## remove .venv, generated code and caches
+	rm -rf $(VENV) libs/skywire_common/src/skywire .mypy_cache .ruff_cache .hypothesis bench/out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

@@ -1,0 +1,75 @@
+"""Public keys as values, and the addresses made of them; the curve itself is in `curve`.
+
+Kept apart so that an app's SDK does not load the curve's library.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from skywire_common.errors import DecodeError
+
+PUBLIC_KEY_SIZE = 33
+MAX_PORT = 0xFFFF
+
+
+class PublicKey(bytes):
+    """A compressed secp256k1 point, 33 bytes; shown as 66 lower-case hex digits (wire.md, Keys).
+
+    Construction checks length and prefix; that the point lies on the curve is checked where it is used.
+    Raises DecodeError.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, raw: bytes | bytearray | memoryview) -> PublicKey:
+        if len(raw) != PUBLIC_KEY_SIZE:
+            raise DecodeError(f"a public key has {PUBLIC_KEY_SIZE} bytes, not {len(raw)}")
+        if raw[0] not in (2, 3):
+            raise DecodeError("a compressed public key starts with 02 or 03")
+        return super().__new__(cls, raw)
+
+    @classmethod
+    def parse(cls, text: str) -> PublicKey:
+        """Read 66 lower-case hex digits."""
+        if len(text) != 2 * PUBLIC_KEY_SIZE or not set(text) <= set("0123456789abcdef"):
+            raise DecodeError(
+                f"a public key is {2 * PUBLIC_KEY_SIZE} lower-case hex digits, not {text[:80]!r}"
+            )
+        return cls(bytes.fromhex(text))
+
+    def __str__(self) -> str:
+        return self.hex()
+
+    def __repr__(self) -> str:
+        return f"PublicKey({self.hex()})"
+
+    @property
+    def short(self) -> str:
+        """The first 8 digits, for tables."""
+        return self.hex()[:8]
+
+
+class Addr(NamedTuple):
+    """One end of a loop: a node's key and a port, 1 to 65535."""
+
+    public_key: PublicKey
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.public_key}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Addr:
+        """Read `<66 hex digits>:<port>`; raises DecodeError."""
+        key, _, port = text.rpartition(":")
+        if not port.isascii() or not port.isdigit():
+            raise DecodeError(f"an address is KEY:PORT, not {text[:80]!r}")
+        return cls(PublicKey.parse(key), check_port(int(port)))
+
+
+def check_port(port: int) -> int:
+    """Return the port if it is one, 1 to 65535; raises DecodeError."""
+    if not 1 <= port <= MAX_PORT:
+        raise DecodeError(f"a port is a number from 1 to {MAX_PORT}, not {port}")
+    return port
