@@ -95,7 +95,7 @@ def verify(public: PublicKey, payload: bytes, signature: bytes) -> bool:
         return False
     try:
         recovered = coincurve.PublicKey.from_signature_and_message(signature, payload)
-    except Exception as error:  # noqa: BLE001 - the library raises bare Exception where it cannot recover
+    except Exception as error:
         if type(error) not in (Exception, ValueError):
             raise
         return False

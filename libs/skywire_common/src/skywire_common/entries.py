@@ -63,7 +63,7 @@ class Entry(NamedTuple):
         """Return the bytes that both edges sign."""
         return self.transport_id.bytes + self.edges[0] + self.edges[1] + self.kind.encode()
 
-    def index(self, edge: PublicKey) -> int:
+    def side(self, edge: PublicKey) -> int:
         """Return 0 or 1, the edge's place; raises DecodeError if it is no edge."""
         try:
             return self.edges.index(edge)
@@ -72,11 +72,11 @@ class Entry(NamedTuple):
 
     def other(self, edge: PublicKey) -> PublicKey:
         """Return the edge that is not `edge`."""
-        return self.edges[1 - self.index(edge)]
+        return self.edges[1 - self.side(edge)]
 
 
 class SignedEntry(NamedTuple):
-    """An entry, its signatures (65 bytes each, empty while missing), its registration in epoch seconds or 0."""
+    """An entry, its signatures (65 bytes each, empty while missing), its registration (epoch seconds or 0)."""
 
     entry: Entry
     signatures: tuple[bytes, bytes]
@@ -89,14 +89,14 @@ class SignedEntry(NamedTuple):
 
     def sign(self, secret: curve.SecretKey) -> SignedEntry:
         """Return it with this edge's signature added."""
-        index = self.entry.index(secret.public)
+        index = self.entry.side(secret.public)
         signature = secret.sign(self.entry.to_sign())
         first, second = self.signatures
         return self._replace(signatures=(signature, second) if index == 0 else (first, signature))
 
     def signed_by(self, edge: PublicKey) -> bool:
         """Say whether the edge's signature is there and right."""
-        return curve.verify(edge, self.entry.to_sign(), self.signatures[self.entry.index(edge)])
+        return curve.verify(edge, self.entry.to_sign(), self.signatures[self.entry.side(edge)])
 
     def check(self) -> None:
         """Check the entry and both signatures; raises DecodeError."""

@@ -102,7 +102,7 @@ _TEXT = re.compile(r"^(?P<code>[A-Z_]+): (?P<cause>.*?)(?: \[(?P<fields>[^\[\]]*
 class Failure(SkywireError):
     """An operation failed: code, cause for people, and where.
 
-    `str()` is one line that `parse` reads back: `NO_ROUTE: no path of at most 8 hops [phase=find retryable=yes]`.
+    `str()` is one line that `parse` reads back: `NO_ROUTE: no path [phase=find retryable=yes]`.
     """
 
     def __init__(self, code: ErrorCode, cause: str, fields: FailureFields | None = None) -> None:
