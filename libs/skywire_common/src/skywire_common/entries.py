@@ -26,9 +26,7 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
 def transport_id(edge_a: PublicKey, edge_b: PublicKey, kind: str, public: bool) -> UUID:
     """Compute the id of the one transport of this kind and visibility between two nodes, in either order."""
     smaller, larger = sorted((edge_a, edge_b))
-    digest = hashlib.sha1(
-        bytes(16) + smaller + larger + kind.encode() + bytes((public,)), usedforsecurity=False
-    )
+    digest = hashlib.sha1(bytes(16) + smaller + larger + kind.encode() + bytes((public,)), usedforsecurity=False)
     return UUID(bytes=digest.digest()[:16], version=5)
 
 
@@ -103,9 +101,7 @@ class SignedEntry(NamedTuple):
         self.entry.check()
         for edge in self.entry.edges:
             if not self.signed_by(edge):
-                raise DecodeError(
-                    f"the signature of {edge} on transport {self.entry.transport_id} is missing or wrong"
-                )
+                raise DecodeError(f"the signature of {edge} on transport {self.entry.transport_id} is missing or wrong")
 
     def to_json(self) -> bytes:
         """Return the wire form: JSON without spaces, keys in the original's order."""

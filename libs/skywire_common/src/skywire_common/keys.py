@@ -33,9 +33,7 @@ class PublicKey(bytes):
     def parse(cls, text: str) -> PublicKey:
         """Read 66 lower-case hex digits."""
         if len(text) != 2 * PUBLIC_KEY_SIZE or not set(text) <= set("0123456789abcdef"):
-            raise DecodeError(
-                f"a public key is {2 * PUBLIC_KEY_SIZE} lower-case hex digits, not {text[:80]!r}"
-            )
+            raise DecodeError(f"a public key is {2 * PUBLIC_KEY_SIZE} lower-case hex digits, not {text[:80]!r}")
         return cls(bytes.fromhex(text))
 
     def __str__(self) -> str:
