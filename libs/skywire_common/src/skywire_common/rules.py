@@ -66,6 +66,21 @@ class ForwardRule(NamedTuple):
 Rule = AppRule | ForwardRule
 
 
+class PlacedRule(NamedTuple):
+    """A rule under its route id, with the only transport its packets may come from; None: the node's own loops."""
+
+    route_id: int
+    rule: Rule
+    from_transport: UUID | None
+
+
+class NodeRules(NamedTuple):
+    """The route ids that one set-up has on one node."""
+
+    public_key: PublicKey
+    route_ids: tuple[int, ...]
+
+
 def decode(data: bytes) -> Rule:
     """Read one rule, all of it; raises DecodeError."""
     reader = Reader(data)
