@@ -1,0 +1,498 @@
+"""The routing table: which packets this node accepts, from where, and what becomes of them (wire.md, Routing rules).
+
+Theory of operation. A set-up first reserves route ids, then installs rules under them. Both are leases:
+
+    reserve ──30 s──▶ gone          install ──30 s without a packet──▶ gone
+       └─install─▶ rule (unused) ─touch─▶ rule (used) ──expiry, or idle limit──▶ gone
+                        └──────renew: expiry moves on──────┘
+
+What one set-up holds here is one `_Setup`, kept under `owner key ‖ set-up id`: two setup nodes that serve the same
+set-up one after the other never undo each other's work. A heap orders set-ups by the earliest instant at which any
+of their leases may end; using and renewing only ever move that instant later, so neither touches the heap: an
+entry that comes up early is looked at and put back.
+
+The router reads `rules` directly, compares `from_transport` and `lapses`, and counts; it calls `touch` for the
+first packet of a rule only. Nothing here reads a clock or draws a number: `now` is monotonic seconds, `epoch_now`
+epoch seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+from skywire_common.errors import ErrorCode, Failure, FailureFields
+from skywire_common.keys import Addr
+from skywire_common.packet import MAX_ROUTE_ID
+from skywire_common.rules import APP_TYPE, FORWARD_TYPE, AppRule, ForwardRule, PlacedRule, Rule
+
+SETUP_ID_SIZE = 16
+RESERVATION_SECONDS = 30.0
+UNUSED_SECONDS = 30.0
+MAX_TIME_TO_LIVE = 24 * 3600
+# An expiry comes from the setup node's clock, which may be this much ahead of ours.
+CLOCK_SLACK = 900
+MAX_IDS_PER_SETUP = 16
+MAX_RESERVED_PER_OWNER = 8_192
+MAX_RESERVED = 32_768
+MAX_RULES = 200_000
+MAX_EXPIRED_AT_ONCE = 1_000
+# A lapsed rule that is still here after this has been forgotten by the sweep.
+ORPHANED_AFTER = 2.0
+_DRAWS = 64
+
+
+class _Setup:
+    """What one set-up of one owner holds: every id it was given, in order, installed or not."""
+
+    __slots__ = ("due", "given", "key", "reserved_until")
+
+    def __init__(self, key: bytes, given: tuple[int, ...], reserved_until: float) -> None:
+        self.key = key
+        self.given = given
+        self.reserved_until = reserved_until
+        self.due = reserved_until
+
+    def __lt__(self, other: _Setup) -> bool:
+        return self.due < other.due
+
+
+class Installed:
+    """One rule with its lease and counters; the router reads and counts here, everyone else only reads.
+
+    `kind` is 0 (app) or 1 (forward); `next_id` is the id to send on under, or an app rule's response id.
+    `lapses`, `expires` and `used` are monotonic seconds, `expiry` is epoch seconds; `used` is 0.0 before the first
+    packet. `lapses` is `expires` once the rule was used or renewed.
+    """
+
+    __slots__ = (
+        "_end",
+        "_setup",
+        "bytes",
+        "expires",
+        "expiry",
+        "from_transport",
+        "kind",
+        "lapses",
+        "next_id",
+        "next_transport",
+        "packets",
+        "used",
+    )
+
+    def __init__(
+        self, rule: Rule, next_transport: UUID | None, from_transport: UUID | None, setup: _Setup, expires: float
+    ) -> None:
+        self.kind: int
+        self.next_id: int
+        self._end: tuple[Addr, int] | None
+        if isinstance(rule, AppRule):
+            self.kind, self.next_id, self._end = APP_TYPE, rule.response_id, (rule.remote, rule.local_port)
+        else:
+            self.kind, self.next_id, self._end = FORWARD_TYPE, rule.next_id, None
+        self.next_transport = next_transport
+        self.from_transport = from_transport
+        self._setup = setup
+        self.expiry = rule.expiry
+        self.expires = expires
+        self.lapses = expires
+        self.used = 0.0
+        self.packets = 0
+        self.bytes = 0
+
+    @property
+    def rule(self) -> Rule:
+        """The rule as it travels, with the expiry of the last renewal."""
+        if self._end is not None:
+            return AppRule(self.expiry, self.next_id, *self._end)
+        assert self.next_transport is not None  # noqa: S101 - what __init__ made
+        return ForwardRule(self.expiry, self.next_id, self.next_transport)
+
+    @property
+    def setup_id(self) -> bytes:
+        """The set-up that installed it, 16 bytes."""
+        return self._setup.key[-SETUP_ID_SIZE:]
+
+    @property
+    def owner(self) -> bytes:
+        """The setup node that installed it, 33 bytes; empty: this node itself."""
+        return self._setup.key[:-SETUP_ID_SIZE]
+
+    def same(self, rule: Rule, from_transport: UUID | None) -> bool:
+        """Say whether this is that rule, whatever its expiry became by renewals."""
+        return self.rule._replace(expiry=0) == rule._replace(expiry=0) and self.from_transport == from_transport
+
+    def __repr__(self) -> str:
+        return f"Installed({self.rule}, from={self.from_transport}, packets={self.packets})"
+
+
+class Kept(NamedTuple):
+    """A rule as it survives a restart. `lapses` is epoch seconds."""
+
+    route_id: int
+    owner: bytes
+    setup_id: bytes
+    rule: Rule
+    from_transport: UUID | None
+    lapses: float
+    used: bool
+    packets: int
+    bytes: int
+
+
+Removed = list[tuple[int, Installed]]
+
+
+class RoutingTable:
+    """Rules by route id, all leases.
+
+    `known` says whether the node has a transport; `idle_limit` (seconds, None: off) ends used rules that no packet
+    used for so long. Every call is one synchronous step: all of it happens or none.
+    """
+
+    def __init__(
+        self,
+        known: Callable[[UUID], bool],
+        *,
+        max_rules: int = MAX_RULES,
+        max_reserved: int = MAX_RESERVED,
+        max_reserved_per_owner: int = MAX_RESERVED_PER_OWNER,
+        idle_limit: float | None = None,
+    ) -> None:
+        self.rules: dict[int, Installed] = {}
+        self.idle_limit = idle_limit
+        self._known = known
+        self._max_rules = max_rules
+        self._max_reserved = max_reserved
+        self._max_reserved_per_owner = max_reserved_per_owner
+        self._setups: dict[bytes, _Setup] = {}
+        self._reserved: dict[int, _Setup] = {}
+        self._reserved_by: dict[bytes, int] = {}
+        self._heap: list[_Setup] = []
+        self._changed: set[int] | None = set()
+        # A node has few transports and many rules: one object per transport, gone with its last rule.
+        self._uuids: WeakValueDictionary[int, UUID] = WeakValueDictionary()
+
+    @property
+    def reserved(self) -> int:
+        """How many ids are reserved without rules."""
+        return len(self._reserved)
+
+    @property
+    def next_expiry(self) -> float | None:
+        """When `expire` has something to look at, monotonic seconds; None if never."""
+        heap = self._heap
+        while heap and self._setups.get(heap[0].key) is not heap[0]:
+            heapq.heappop(heap)
+        return heap[0].due if heap else None
+
+    def reserve(
+        self, setup_id: bytes, count: int, now: float, draw: Callable[[], int], *, owner: bytes = b""
+    ) -> list[int]:
+        """Set `count` route ids aside for 30 s; asked again, the same set-up gets the same ids.
+
+        `draw` returns random numbers of 32 bits. `owner` is the setup node's key, empty for this node itself.
+        Raises Failure (INVALID_ARGUMENT, CONFLICT, LIMIT_REACHED).
+        """
+        if len(setup_id) != SETUP_ID_SIZE or not 1 <= count <= MAX_IDS_PER_SETUP:
+            raise Failure(ErrorCode.INVALID_ARGUMENT, f"a set-up reserves 1 to {MAX_IDS_PER_SETUP} ids, not {count}")
+        key = owner + setup_id
+        setup = self._setups.get(key)
+        if setup is not None and all(self._reserved.get(route_id) is setup for route_id in setup.given):
+            if setup.reserved_until <= now:
+                self._remove(setup.given, setup)
+                setup = None
+        if setup is not None:
+            if len(setup.given) != count or any(self._holder(route_id) is not setup for route_id in setup.given):
+                raise Failure(ErrorCode.CONFLICT, f"this set-up was given {len(setup.given)} other ids before")
+            return list(setup.given)
+        mine = self._reserved_by.get(owner, 0)
+        if mine + count > self._max_reserved_per_owner:
+            raise _limit("reservations per setup node", self._max_reserved_per_owner)
+        if len(self._reserved) + count > self._max_reserved:
+            raise _limit("reservations", self._max_reserved)
+        ids = self._draw_ids(count, draw)
+        setup = _Setup(key, tuple(ids), now + RESERVATION_SECONDS)
+        self._setups[key] = setup
+        for route_id in ids:
+            self._reserved[route_id] = setup
+        self._reserved_by[owner] = mine + count
+        self._push(setup)
+        return ids
+
+    def install(
+        self, setup_id: bytes, rules: Sequence[PlacedRule], now: float, epoch_now: float, *, owner: bytes = b""
+    ) -> None:
+        """Install rules under ids that this set-up reserved, all or none; again is no error.
+
+        An unused rule lapses after 30 s. Raises Failure (CONFLICT, ALREADY_EXISTS, UNKNOWN_TRANSPORT,
+        INVALID_ARGUMENT, LIMIT_REACHED); then nothing has changed.
+        """
+        setup = self._setups.get(owner + setup_id)
+        new: list[PlacedRule] = []
+        seen: set[int] = set()
+        for placed in rules:
+            if placed.route_id in seen:
+                raise Failure(ErrorCode.INVALID_ARGUMENT, f"route id {placed.route_id} stands twice in one batch")
+            seen.add(placed.route_id)
+            live = self.rules.get(placed.route_id)
+            if live is None:
+                self._check(placed, setup, now, epoch_now)
+                new.append(placed)
+            elif live._setup is not setup:  # noqa: SLF001 - the table's own record
+                raise Failure(ErrorCode.ALREADY_EXISTS, f"route id {placed.route_id} is live")
+            elif not live.same(placed.rule, placed.from_transport):
+                raise Failure(ErrorCode.CONFLICT, f"route id {placed.route_id} has another rule of this set-up")
+        if len(self.rules) + len(new) > self._max_rules:
+            raise _limit("rules", self._max_rules)
+        if setup is None or not new:
+            return
+        lapses = now + UNUSED_SECONDS
+        for placed in new:
+            self._release(placed.route_id)
+            expires = now + (placed.rule.expiry - epoch_now)
+            installed = self._place(placed, setup, expires)
+            installed.lapses = min(lapses, expires)
+
+    def touch(self, route_id: int, rule: Installed, now: float, size: int) -> None:
+        """Count a packet of `size` bytes; the first one commits the rule, which then lives to its expiry.
+
+        The router calls it while `rule.used` is 0.0 and counts by itself from then on.
+        """
+        if not rule.used:
+            rule.lapses = rule.expires
+            self._note(route_id)
+        rule.used = now
+        rule.packets += 1
+        rule.bytes += size
+
+    def renew(self, setup_id: bytes, ids: Iterable[int], expiry: int, now: float, epoch_now: float) -> list[int]:
+        """Move the expiry of a set-up's rules on, never back; return the ids that are not (any more) here.
+
+        Raises Failure (INVALID_ARGUMENT) if the expiry is over or too far away.
+        """
+        _check_expiry(expiry, epoch_now)
+        missing = []
+        expires = now + (expiry - epoch_now)
+        for route_id in ids:
+            rule = self.rules.get(route_id)
+            if rule is None or rule.setup_id != setup_id or rule.lapses <= now:
+                missing.append(route_id)
+                continue
+            if expiry > rule.expiry:
+                rule.expiry, rule.expires = expiry, expires
+            rule.lapses = rule.expires
+            self._note(route_id)
+        return missing
+
+    def remove(self, setup_id: bytes, ids: Iterable[int] | None, *, owner: bytes = b"") -> Removed:
+        """Remove a set-up's rules and reservations; return the rules that went, what is gone already is no error.
+
+        With ids: those, whoever installed them. None: everything that this owner holds for the set-up.
+        """
+        if ids is None:
+            setup = self._setups.get(owner + setup_id)
+            return self._remove(setup.given, setup) if setup is not None else []
+        removed = []
+        for route_id in ids:
+            holder = self._holder(route_id)
+            if holder is not None and holder.key[-SETUP_ID_SIZE:] == setup_id:
+                removed += self._remove((route_id,), holder)
+        return removed
+
+    def drop(self, ids: Iterable[int]) -> Removed:
+        """Remove these rules, whatever their set-up: the owner of the node wants it, or a teardown passed."""
+        removed = []
+        for route_id in ids:
+            rule = self.rules.get(route_id)
+            if rule is not None:
+                removed += self._remove((route_id,), rule._setup)  # noqa: SLF001 - the table's own record
+        return removed
+
+    def expire(self, now: float) -> Removed:
+        """Remove what has lapsed by `now`, at most about 1,000 rules at once; `next_expiry` says when to call again."""
+        removed: Removed = []
+        heap = self._heap
+        while heap and heap[0].due <= now and len(removed) < MAX_EXPIRED_AT_ONCE:
+            setup = heapq.heappop(heap)
+            if self._setups.get(setup.key) is not setup:
+                continue
+            dead = [
+                route_id
+                for route_id in setup.given
+                if (dies := self._dies(route_id, setup)) is not None and dies <= now
+            ]
+            removed += self._remove(dead, setup)
+            if self._setups.get(setup.key) is setup:
+                setup.due = min(dies for route_id in setup.given if (dies := self._dies(route_id, setup)) is not None)
+                heapq.heappush(heap, setup)
+        return removed
+
+    def orphaned(self, now: float) -> int:
+        """Count rules that no packet ever used and that outlived their lease: 0 unless the sweep has stopped."""
+        late = now - ORPHANED_AFTER
+        at, count = [0], 0
+        while at:
+            index = at.pop()
+            if index >= len(self._heap) or self._heap[index].due > late:
+                continue
+            at += (2 * index + 1, 2 * index + 2)
+            setup = self._heap[index]
+            for route_id in setup.given:
+                rule = self.rules.get(route_id)
+                if rule is not None and rule._setup is setup and not rule.used and rule.lapses <= late:  # noqa: SLF001
+                    count += 1
+        return count
+
+    def take_changed(self) -> set[int] | None:
+        """Return the ids whose lease began, moved or ended since the last call, for whoever keeps them on disk.
+
+        None: so many that they are no longer listed; everything has to be kept anew.
+        """
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def keep(self, route_id: int, now: float, epoch_now: float) -> Kept | None:
+        """Return what of a rule survives a restart; None if it is gone or belongs to this node's own loops.
+
+        Loops live in memory, so the rules at their ends die with the process.
+        """
+        rule = self.rules.get(route_id)
+        if rule is None or rule.kind == APP_TYPE or rule.from_transport is None:
+            return None
+        used = rule.lapses >= rule.expires
+        lapses = epoch_now + (rule.lapses - now)
+        return Kept(
+            route_id, rule.owner, rule.setup_id, rule.rule, rule.from_transport, lapses, used, rule.packets, rule.bytes
+        )
+
+    def restore(self, kept: Iterable[Kept], now: float, epoch_now: float) -> int:
+        """Take back, into an empty table, what was kept and has not lapsed; return how many rules that is."""
+        for row in kept:
+            if row.lapses <= epoch_now or row.route_id in self.rules or len(self.rules) >= self._max_rules:
+                continue
+            key = row.owner + row.setup_id
+            setup = self._setups.get(key)
+            if setup is None:
+                setup = self._setups[key] = _Setup(key, (), now)
+                self._push(setup)
+            setup.given += (row.route_id,)
+            lapses = now + (row.lapses - epoch_now)
+            expires = now + min(row.rule.expiry - epoch_now, MAX_TIME_TO_LIVE + CLOCK_SLACK)
+            rule = self._place(PlacedRule(row.route_id, row.rule, row.from_transport), setup, expires)
+            rule.lapses = expires if row.used else min(lapses, expires)
+            rule.used = now if row.used else 0.0
+            rule.packets, rule.bytes = row.packets, row.bytes
+        self._changed = set()
+        return len(self.rules)
+
+    def _check(self, placed: PlacedRule, setup: _Setup | None, now: float, epoch_now: float) -> None:
+        """Check one rule that is to be new here; raises Failure."""
+        if setup is None or self._reserved.get(placed.route_id) is not setup or setup.reserved_until <= now:
+            raise Failure(ErrorCode.CONFLICT, f"route id {placed.route_id} is not reserved (any more) by this set-up")
+        _check_expiry(placed.rule.expiry, epoch_now)
+        if isinstance(placed.rule, ForwardRule):
+            if not 1 <= placed.rule.next_id <= MAX_ROUTE_ID:
+                raise Failure(ErrorCode.INVALID_ARGUMENT, f"{placed.rule.next_id} is no route id")
+            self._check_transport(placed.rule.next_transport)
+        if placed.from_transport is not None:
+            self._check_transport(placed.from_transport)
+        elif isinstance(placed.rule, AppRule):
+            raise Failure(ErrorCode.INVALID_ARGUMENT, "packets for an app come over a transport: none is named")
+
+    def _check_transport(self, transport: UUID) -> None:
+        if not self._known(transport):
+            raise Failure(
+                ErrorCode.UNKNOWN_TRANSPORT,
+                f"this node has no transport {transport}",
+                FailureFields(transport_id=transport.bytes, retryable=True),
+            )
+
+    def _draw_ids(self, count: int, draw: Callable[[], int]) -> list[int]:
+        ids: list[int] = []
+        for _ in range(_DRAWS + count):
+            route_id = draw()
+            free = route_id not in self.rules and route_id not in self._reserved and route_id not in ids
+            if free and 1 <= route_id <= MAX_ROUTE_ID:
+                ids.append(route_id)
+                if len(ids) == count:
+                    return ids
+        raise Failure(ErrorCode.INTERNAL, f"{_DRAWS} draws gave no free route id: the randomness is broken")
+
+    def _place(self, placed: PlacedRule, setup: _Setup, expires: float) -> Installed:
+        following = placed.rule.next_transport if isinstance(placed.rule, ForwardRule) else None
+        rule = Installed(placed.rule, self._one(following), self._one(placed.from_transport), setup, expires)
+        self.rules[placed.route_id] = rule
+        self._changed.add(placed.route_id)
+        return rule
+
+    def _one(self, transport: UUID | None) -> UUID | None:
+        return None if transport is None else self._uuids.setdefault(transport.int, transport)
+
+    def _holder(self, route_id: int) -> _Setup | None:
+        rule = self.rules.get(route_id)
+        return rule._setup if rule is not None else self._reserved.get(route_id)  # noqa: SLF001 - our own record
+
+    def _dies(self, route_id: int, setup: _Setup) -> float | None:
+        """Return when the lease of one id of a set-up ends; None if the id is no longer the set-up's."""
+        rule = self.rules.get(route_id)
+        if rule is None or rule._setup is not setup:  # noqa: SLF001 - our own record
+            return setup.reserved_until if self._reserved.get(route_id) is setup else None
+        if self.idle_limit is None or not rule.used:
+            return rule.lapses
+        return min(rule.lapses, rule.used + self.idle_limit)
+
+    def _release(self, route_id: int) -> None:
+        """End one reservation."""
+        owner = self._reserved.pop(route_id).key[:-SETUP_ID_SIZE]
+        left = self._reserved_by[owner] - 1
+        if left:
+            self._reserved_by[owner] = left
+        else:
+            del self._reserved_by[owner]
+
+    def _remove(self, ids: Iterable[int], setup: _Setup) -> Removed:
+        """Remove what the set-up holds of `ids`, and the set-up with its last id."""
+        removed: Removed = []
+        for route_id in ids:
+            rule = self.rules.get(route_id)
+            if rule is not None and rule._setup is setup:  # noqa: SLF001 - our own record
+                del self.rules[route_id]
+                self._note(route_id)
+                removed.append((route_id, rule))
+            elif self._reserved.get(route_id) is setup:
+                self._release(route_id)
+        if all(self._holder(route_id) is not setup for route_id in setup.given):
+            del self._setups[setup.key]
+            self._compact()
+        return removed
+
+    def _note(self, route_id: int) -> None:
+        if self._changed is not None:
+            self._changed.add(route_id)
+            if len(self._changed) > 2 * self._max_rules:
+                self._changed = None
+
+    def _push(self, setup: _Setup) -> None:
+        heapq.heappush(self._heap, setup)
+
+    def _compact(self) -> None:
+        """Leave no more dead entries than live ones in the heap."""
+        if len(self._heap) > 2 * len(self._setups) + MAX_EXPIRED_AT_ONCE:
+            self._heap = [setup for setup in self._heap if self._setups.get(setup.key) is setup]
+            heapq.heapify(self._heap)
+
+
+def _check_expiry(expiry: int, epoch_now: float) -> None:
+    if not epoch_now < expiry <= epoch_now + MAX_TIME_TO_LIVE + CLOCK_SLACK:
+        raise Failure(
+            ErrorCode.INVALID_ARGUMENT,
+            f"a rule expires within {MAX_TIME_TO_LIVE} s from now, not {expiry - epoch_now:.0f} s from now",
+        )
+
+
+def _limit(name: str, most: int) -> Failure:
+    return Failure(ErrorCode.LIMIT_REACHED, f"at most {most} {name}", FailureFields(limit=name, retryable=True))
