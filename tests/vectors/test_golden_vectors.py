@@ -21,9 +21,7 @@ MOST = {"noise": 12}
 Steps = tuple[str | int, ...]
 
 
-def leaves(value: Any, steps: # A handshake takes two milliseconds, so fewer of its bytes are changed.
-MOST = {"noise": 12}
-Steps = ()) -> Iterator[tuple[Steps, Any]]:
+def leaves(value: Any, steps: Steps = ()) -> Iterator[tuple[Steps, Any]]:
     """Walk to every value that is no list or object."""
     if isinstance(value, dict):
         for name, child in value.items():
