@@ -6,7 +6,7 @@ Theory of operation. A set-up first reserves route ids, then installs rules unde
        └─install─▶ rule (unused) ─touch─▶ rule (used) ──expiry, or idle limit──▶ gone
                         └──────renew: expiry moves on──────┘
 
-What one set-up holds here is one `_Setup`, kept under `owner key ‖ set-up id`: two setup nodes that serve the same
+What one set-up holds here is one `Setup`, kept under `owner key ‖ set-up id`: two setup nodes that serve the same
 set-up one after the other never undo each other's work. A heap orders set-ups by the earliest instant at which any
 of their leases may end; using and renewing only ever move that instant later, so neither touches the heap: an
 entry that comes up early is looked at and put back.
@@ -20,16 +20,15 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 from skywire_common.errors import ErrorCode, Failure, FailureFields
-from skywire_common.keys import Addr
 from skywire_common.packet import MAX_ROUTE_ID
-from skywire_common.rules import APP_TYPE, FORWARD_TYPE, AppRule, ForwardRule, PlacedRule, Rule
+from skywire_common.rules import APP_TYPE, AppRule, ForwardRule, PlacedRule
 
-SETUP_ID_SIZE = 16
+from skywire_node.leases import SETUP_ID_SIZE, Installed, Kept, Setup
+
 RESERVATION_SECONDS = 30.0
 UNUSED_SECONDS = 30.0
 MAX_TIME_TO_LIVE = 24 * 3600
@@ -43,104 +42,6 @@ MAX_EXPIRED_AT_ONCE = 1_000
 # A lapsed rule that is still here after this has been forgotten by the sweep.
 ORPHANED_AFTER = 2.0
 _DRAWS = 64
-
-
-class _Setup:
-    """What one set-up of one owner holds: every id it was given, in order, installed or not."""
-
-    __slots__ = ("due", "given", "key", "reserved_until")
-
-    def __init__(self, key: bytes, given: tuple[int, ...], reserved_until: float) -> None:
-        self.key = key
-        self.given = given
-        self.reserved_until = reserved_until
-        self.due = reserved_until
-
-    def __lt__(self, other: _Setup) -> bool:
-        return self.due < other.due
-
-
-class Installed:
-    """One rule with its lease and counters; the router reads and counts here, everyone else only reads.
-
-    `kind` is 0 (app) or 1 (forward); `next_id` is the id to send on under, or an app rule's response id.
-    `lapses`, `expires` and `used` are monotonic seconds, `expiry` is epoch seconds; `used` is 0.0 before the first
-    packet. `lapses` is `expires` once the rule was used or renewed.
-    """
-
-    __slots__ = (
-        "_end",
-        "_setup",
-        "bytes",
-        "expires",
-        "expiry",
-        "from_transport",
-        "kind",
-        "lapses",
-        "next_id",
-        "next_transport",
-        "packets",
-        "used",
-    )
-
-    def __init__(
-        self, rule: Rule, next_transport: UUID | None, from_transport: UUID | None, setup: _Setup, expires: float
-    ) -> None:
-        self.kind: int
-        self.next_id: int
-        self._end: tuple[Addr, int] | None
-        if isinstance(rule, AppRule):
-            self.kind, self.next_id, self._end = APP_TYPE, rule.response_id, (rule.remote, rule.local_port)
-        else:
-            self.kind, self.next_id, self._end = FORWARD_TYPE, rule.next_id, None
-        self.next_transport = next_transport
-        self.from_transport = from_transport
-        self._setup = setup
-        self.expiry = rule.expiry
-        self.expires = expires
-        self.lapses = expires
-        self.used = 0.0
-        self.packets = 0
-        self.bytes = 0
-
-    @property
-    def rule(self) -> Rule:
-        """The rule as it travels, with the expiry of the last renewal."""
-        if self._end is not None:
-            return AppRule(self.expiry, self.next_id, *self._end)
-        assert self.next_transport is not None  # noqa: S101 - what __init__ made
-        return ForwardRule(self.expiry, self.next_id, self.next_transport)
-
-    @property
-    def setup_id(self) -> bytes:
-        """The set-up that installed it, 16 bytes."""
-        return self._setup.key[-SETUP_ID_SIZE:]
-
-    @property
-    def owner(self) -> bytes:
-        """The setup node that installed it, 33 bytes; empty: this node itself."""
-        return self._setup.key[:-SETUP_ID_SIZE]
-
-    def same(self, rule: Rule, from_transport: UUID | None) -> bool:
-        """Say whether this is that rule, whatever its expiry became by renewals."""
-        return self.rule._replace(expiry=0) == rule._replace(expiry=0) and self.from_transport == from_transport
-
-    def __repr__(self) -> str:
-        return f"Installed({self.rule}, from={self.from_transport}, packets={self.packets})"
-
-
-class Kept(NamedTuple):
-    """A rule as it survives a restart. `lapses` is epoch seconds."""
-
-    route_id: int
-    owner: bytes
-    setup_id: bytes
-    rule: Rule
-    from_transport: UUID | None
-    lapses: float
-    used: bool
-    packets: int
-    bytes: int
 
 
 Removed = list[tuple[int, Installed]]
@@ -168,10 +69,10 @@ class RoutingTable:
         self._max_rules = max_rules
         self._max_reserved = max_reserved
         self._max_reserved_per_owner = max_reserved_per_owner
-        self._setups: dict[bytes, _Setup] = {}
-        self._reserved: dict[int, _Setup] = {}
+        self._setups: dict[bytes, Setup] = {}
+        self._reserved: dict[int, Setup] = {}
         self._reserved_by: dict[bytes, int] = {}
-        self._heap: list[_Setup] = []
+        self._heap: list[Setup] = []
         self._changed: set[int] | None = set()
         # A node has few transports and many rules: one object per transport, gone with its last rule.
         self._uuids: WeakValueDictionary[int, UUID] = WeakValueDictionary()
@@ -201,10 +102,9 @@ class RoutingTable:
             raise Failure(ErrorCode.INVALID_ARGUMENT, f"a set-up reserves 1 to {MAX_IDS_PER_SETUP} ids, not {count}")
         key = owner + setup_id
         setup = self._setups.get(key)
-        if setup is not None and all(self._reserved.get(route_id) is setup for route_id in setup.given):
-            if setup.reserved_until <= now:
-                self._remove(setup.given, setup)
-                setup = None
+        if setup is not None and self._lapsed(setup, now):
+            self._remove(setup.given, setup)
+            setup = None
         if setup is not None:
             if len(setup.given) != count or any(self._holder(route_id) is not setup for route_id in setup.given):
                 raise Failure(ErrorCode.CONFLICT, f"this set-up was given {len(setup.given)} other ids before")
@@ -215,7 +115,7 @@ class RoutingTable:
         if len(self._reserved) + count > self._max_reserved:
             raise _limit("reservations", self._max_reserved)
         ids = self._draw_ids(count, draw)
-        setup = _Setup(key, tuple(ids), now + RESERVATION_SECONDS)
+        setup = Setup(key, tuple(ids), now + RESERVATION_SECONDS)
         self._setups[key] = setup
         for route_id in ids:
             self._reserved[route_id] = setup
@@ -242,7 +142,7 @@ class RoutingTable:
             if live is None:
                 self._check(placed, setup, now, epoch_now)
                 new.append(placed)
-            elif live._setup is not setup:  # noqa: SLF001 - the table's own record
+            elif live.setup is not setup:
                 raise Failure(ErrorCode.ALREADY_EXISTS, f"route id {placed.route_id} is live")
             elif not live.same(placed.rule, placed.from_transport):
                 raise Failure(ErrorCode.CONFLICT, f"route id {placed.route_id} has another rule of this set-up")
@@ -299,7 +199,7 @@ class RoutingTable:
         removed = []
         for route_id in ids:
             holder = self._holder(route_id)
-            if holder is not None and holder.key[-SETUP_ID_SIZE:] == setup_id:
+            if holder is not None and holder.setup_id == setup_id:
                 removed += self._remove((route_id,), holder)
         return removed
 
@@ -309,7 +209,7 @@ class RoutingTable:
         for route_id in ids:
             rule = self.rules.get(route_id)
             if rule is not None:
-                removed += self._remove((route_id,), rule._setup)  # noqa: SLF001 - the table's own record
+                removed += self._remove((route_id,), rule.setup)
         return removed
 
     def expire(self, now: float) -> Removed:
@@ -343,7 +243,7 @@ class RoutingTable:
             setup = self._heap[index]
             for route_id in setup.given:
                 rule = self.rules.get(route_id)
-                if rule is not None and rule._setup is setup and not rule.used and rule.lapses <= late:  # noqa: SLF001
+                if rule is not None and rule.setup is setup and not rule.used and rule.lapses <= late:
                     count += 1
         return count
 
@@ -377,7 +277,7 @@ class RoutingTable:
             key = row.owner + row.setup_id
             setup = self._setups.get(key)
             if setup is None:
-                setup = self._setups[key] = _Setup(key, (), now)
+                setup = self._setups[key] = Setup(key, (), now)
                 self._push(setup)
             setup.given += (row.route_id,)
             lapses = now + (row.lapses - epoch_now)
@@ -389,7 +289,7 @@ class RoutingTable:
         self._changed = set()
         return len(self.rules)
 
-    def _check(self, placed: PlacedRule, setup: _Setup | None, now: float, epoch_now: float) -> None:
+    def _check(self, placed: PlacedRule, setup: Setup | None, now: float, epoch_now: float) -> None:
         """Check one rule that is to be new here; raises Failure."""
         if setup is None or self._reserved.get(placed.route_id) is not setup or setup.reserved_until <= now:
             raise Failure(ErrorCode.CONFLICT, f"route id {placed.route_id} is not reserved (any more) by this set-up")
@@ -422,24 +322,24 @@ class RoutingTable:
                     return ids
         raise Failure(ErrorCode.INTERNAL, f"{_DRAWS} draws gave no free route id: the randomness is broken")
 
-    def _place(self, placed: PlacedRule, setup: _Setup, expires: float) -> Installed:
+    def _place(self, placed: PlacedRule, setup: Setup, expires: float) -> Installed:
         following = placed.rule.next_transport if isinstance(placed.rule, ForwardRule) else None
         rule = Installed(placed.rule, self._one(following), self._one(placed.from_transport), setup, expires)
         self.rules[placed.route_id] = rule
-        self._changed.add(placed.route_id)
+        self._note(placed.route_id)
         return rule
 
     def _one(self, transport: UUID | None) -> UUID | None:
         return None if transport is None else self._uuids.setdefault(transport.int, transport)
 
-    def _holder(self, route_id: int) -> _Setup | None:
+    def _holder(self, route_id: int) -> Setup | None:
         rule = self.rules.get(route_id)
-        return rule._setup if rule is not None else self._reserved.get(route_id)  # noqa: SLF001 - our own record
+        return rule.setup if rule is not None else self._reserved.get(route_id)
 
-    def _dies(self, route_id: int, setup: _Setup) -> float | None:
+    def _dies(self, route_id: int, setup: Setup) -> float | None:
         """Return when the lease of one id of a set-up ends; None if the id is no longer the set-up's."""
         rule = self.rules.get(route_id)
-        if rule is None or rule._setup is not setup:  # noqa: SLF001 - our own record
+        if rule is None or rule.setup is not setup:
             return setup.reserved_until if self._reserved.get(route_id) is setup else None
         if self.idle_limit is None or not rule.used:
             return rule.lapses
@@ -447,19 +347,19 @@ class RoutingTable:
 
     def _release(self, route_id: int) -> None:
         """End one reservation."""
-        owner = self._reserved.pop(route_id).key[:-SETUP_ID_SIZE]
+        owner = self._reserved.pop(route_id).owner
         left = self._reserved_by[owner] - 1
         if left:
             self._reserved_by[owner] = left
         else:
             del self._reserved_by[owner]
 
-    def _remove(self, ids: Iterable[int], setup: _Setup) -> Removed:
+    def _remove(self, ids: Iterable[int], setup: Setup) -> Removed:
         """Remove what the set-up holds of `ids`, and the set-up with its last id."""
         removed: Removed = []
         for route_id in ids:
             rule = self.rules.get(route_id)
-            if rule is not None and rule._setup is setup:  # noqa: SLF001 - our own record
+            if rule is not None and rule.setup is setup:
                 del self.rules[route_id]
                 self._note(route_id)
                 removed.append((route_id, rule))
@@ -470,13 +370,18 @@ class RoutingTable:
             self._compact()
         return removed
 
+    def _lapsed(self, setup: Setup, now: float) -> bool:
+        """Say whether the set-up holds nothing but reservations that are over."""
+        unused = all(self._reserved.get(route_id) is setup for route_id in setup.given)
+        return unused and setup.reserved_until <= now
+
     def _note(self, route_id: int) -> None:
         if self._changed is not None:
             self._changed.add(route_id)
             if len(self._changed) > 2 * self._max_rules:
                 self._changed = None
 
-    def _push(self, setup: _Setup) -> None:
+    def _push(self, setup: Setup) -> None:
         heapq.heappush(self._heap, setup)
 
     def _compact(self) -> None:
