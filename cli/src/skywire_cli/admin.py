@@ -1,0 +1,104 @@
+"""A node's NodeAdmin over its unix socket, one method per call; answers are the messages of the proto."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from skywire.node.v1 import node_admin_pb2 as pb
+from skywire_common.rpc.client import RpcChannel
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from uuid import UUID
+
+    from google.protobuf.message import Message
+    from skywire_common.keys import PublicKey
+
+TIMEOUT = 5.0
+# Dialling a node, or stopping an app that takes its grace, is allowed to take longer.
+SLOW_TIMEOUT = 20.0
+
+_Response = TypeVar("_Response", bound="Message")
+
+
+class NodeAdmin:
+    """Every call raises Failure: UNAVAILABLE if no node listens, DEADLINE if it does not answer in time."""
+
+    def __init__(self, socket: Path) -> None:
+        """Name the socket; the connection is made at the first call. Needs a running event loop."""
+        self._channel = RpcChannel(f"unix:{socket}", None, None)
+
+    async def summary(self) -> pb.GetSummaryResponse:
+        """Return the node at a glance."""
+        return await self._call("GetSummary", pb.GetSummaryRequest(), pb.GetSummaryResponse)
+
+    async def apps(self) -> Sequence[pb.App]:
+        """Return the apps of the config."""
+        return (await self._call("ListApps", pb.ListAppsRequest(), pb.ListAppsResponse)).apps
+
+    async def start_app(self, name: str) -> pb.App:
+        """Start an app; returns it once its process runs."""
+        request = pb.StartAppRequest(name=name)
+        return (await self._call("StartApp", request, pb.StartAppResponse, SLOW_TIMEOUT)).app
+
+    async def stop_app(self, name: str) -> pb.App:
+        """Stop an app; returns it once its process is gone."""
+        request = pb.StopAppRequest(name=name)
+        return (await self._call("StopApp", request, pb.StopAppResponse, SLOW_TIMEOUT)).app
+
+    async def transports(
+        self, types: Sequence[str] = (), public_keys: Sequence[PublicKey] = ()
+    ) -> Sequence[pb.Transport]:
+        """Return transports; without arguments all."""
+        request = pb.ListTransportsRequest(types=types, public_keys=public_keys)
+        return (await self._call("ListTransports", request, pb.ListTransportsResponse)).transports
+
+    async def add_transport(self, remote: PublicKey, kind: str, public: bool, address: str = "") -> pb.Transport:
+        """Dial a node, at an address or where the discovery says; returns the transport once it is up."""
+        request = pb.AddTransportRequest(remote=remote, type=kind, public=public, address=address)
+        return (await self._call("AddTransport", request, pb.AddTransportResponse, SLOW_TIMEOUT)).transport
+
+    async def remove_transport(self, transport_id: UUID) -> None:
+        """Close a transport and forget it."""
+        request = pb.RemoveTransportRequest(transport_id=transport_id.bytes)
+        await self._call("RemoveTransport", request, pb.RemoveTransportResponse)
+
+    async def rules(self) -> Sequence[pb.Rule]:
+        """Return the routing rules."""
+        return (await self._call("ListRules", pb.ListRulesRequest(), pb.ListRulesResponse)).rules
+
+    async def drop_rules(self, route_ids: Sequence[int]) -> int:
+        """Remove rules; returns how many there were."""
+        return (await self._call("DropRules", pb.DropRulesRequest(route_ids=route_ids), pb.DropRulesResponse)).removed
+
+    async def loops(self) -> Sequence[pb.Loop]:
+        """Return the loops that end at this node."""
+        return (await self._call("ListLoops", pb.ListLoopsRequest(), pb.ListLoopsResponse)).loops
+
+    async def close_loop(self, loop_id: bytes) -> None:
+        """Close a loop, both directions."""
+        await self._call("CloseLoop", pb.CloseLoopRequest(loop_id=loop_id), pb.CloseLoopResponse)
+
+    async def set_log_level(self, level: str) -> None:
+        """Log from `level` up: debug, info, warning or error."""
+        await self._call("SetLogLevel", pb.SetLogLevelRequest(level=level), pb.SetLogLevelResponse)
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> NodeAdmin:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _call(
+        self, method: str, request: Message, response: type[_Response], timeout: float = TIMEOUT
+    ) -> _Response:
+        path = f"/skywire.node.v1.NodeAdmin/{method}"
+        return await self._channel.call(path, request, response, timeout=timeout, signed=False)

@@ -1,0 +1,45 @@
+"""`skywire keygen`: a key file that nobody else may read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from skywire_cli.failures import CliError, Exit
+from skywire_cli.lazy import JsonCommand
+from skywire_cli.output import json_wanted, print_json
+
+KEY_FILE_MODE = 0o600
+
+
+def write_key_file(path: Path) -> str:
+    """Make a secret key, write it as 64 hex digits with mode 0600, and return the public key in hex.
+
+    Raises FileExistsError: a key is never overwritten, it is somebody's identity.
+    """
+    from skywire_common.curve import SecretKey
+
+    secret = SecretKey.generate()
+    # Created with its mode: there is no moment at which others may open it.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_FILE_MODE)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret.to_bytes().hex() + "\n")
+    return str(secret.public)
+
+
+@click.command(cls=JsonCommand)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("secret.key"))
+def keygen(file: Path) -> None:
+    """Write a new secret key to FILE (default secret.key, mode 0600) and print its public key."""
+    try:
+        public_key = write_key_file(file)
+    except FileExistsError as error:
+        raise CliError(
+            Exit.USAGE, "ALREADY_EXISTS", f"{file} exists", "a key is never overwritten: choose another name"
+        ) from error
+    if json_wanted():
+        print_json({"public_key": public_key, "file": str(file)})
+    else:
+        click.echo(public_key)

@@ -1,0 +1,61 @@
+"""The `skywire` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+from skywire_common.errors import SkywireError
+
+from skywire_cli.failures import CliError, Exit, explain
+from skywire_cli.lazy import Lazy, LazyGroup
+from skywire_cli.output import print_error
+
+_COMMANDS = {
+    "demo": Lazy("skywire_cli.demo.command", "demo", "Four nodes, a file and 1,000 pings through them, checked."),
+    "discovery": Lazy("skywire_cli.discovery", "discovery", "Look into the transport discovery and look after it."),
+    "keygen": Lazy("skywire_cli.keygen", "keygen", "Make a secret key."),
+    "node": Lazy("skywire_cli.node", "node", "Look into a node and steer it."),
+    "route": Lazy("skywire_cli.route", "route", "Find routes."),
+    "testnet": Lazy("skywire_cli.testnet.command", "testnet", "Run a whole network on this machine."),
+    "vectors": Lazy("skywire_cli.vectors", "vectors", "Compare this code with golden bytes."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="skywire-cli", prog_name="skywire")
+def cli() -> None:
+    """Run and look into a Skywire network."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing that a user can cause ends in a traceback."""
+    # An error may come before the options are parsed, so the line itself says whether JSON is wanted.
+    as_json = "--json" in arguments
+    try:
+        status = cli.main(args=list(arguments), prog_name="skywire", standalone_mode=False)
+    except CliError as error:
+        print_error(error, as_json)
+        return error.status
+    except click.UsageError as error:
+        context = error.ctx
+        hint = f"try `{context.command_path} --help`" if context is not None else ""
+        print_error(CliError(Exit.USAGE, "USAGE", error.format_message(), hint), as_json)
+        return Exit.USAGE
+    except click.ClickException as error:
+        print_error(CliError(Exit.USAGE, "FILE", error.format_message()), as_json)
+        return Exit.USAGE
+    except (SkywireError, OSError) as error:
+        shown = explain(error)
+        print_error(shown, as_json)
+        return shown.status
+    except (click.Abort, KeyboardInterrupt):
+        print_error(CliError(Exit.INTERRUPTED, "INTERRUPTED", "interrupted"), as_json)
+        return Exit.INTERRUPTED
+    return status if isinstance(status, int) else Exit.OK
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(sys.argv[1:]))

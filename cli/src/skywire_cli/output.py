@@ -1,0 +1,101 @@
+"""What the command prints: tables for people, JSON for programs. Rich is loaded when the first table is drawn."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from skywire_cli.failures import CliError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+# Wide enough for two public keys side by side when nobody's terminal limits it.
+_WIDTH_IN_A_PIPE = 220
+_JSON_KEY = "skywire.json"
+
+
+def want_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    """Remember `--json`, wherever on the line it stands."""
+    if value:
+        context.meta[_JSON_KEY] = True
+
+
+def json_wanted() -> bool:
+    """Say whether the running command was given `--json`."""
+    context = click.get_current_context(silent=True)
+    return bool(context is not None and context.meta.get(_JSON_KEY))
+
+
+def json_option() -> click.Option:
+    """Make the option that every command and group has."""
+    return click.Option(
+        ["--json"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=want_json,
+        help="Print JSON, errors included.",
+    )
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document on one line of standard output."""
+    click.echo(json.dumps(document))
+
+
+def print_error(error: CliError, as_json: bool) -> None:
+    """Print an error to standard error."""
+    if as_json:
+        click.echo(json.dumps(error.document()), err=True)
+        return
+    click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True)
+    for name, value in error.details.items():
+        click.echo(f"  {name}: {value}", err=True)
+    if error.hint:
+        click.echo(f"  hint: {error.hint}", err=True)
+
+
+def console() -> Console:
+    """Return a console on standard output; wide if that is no terminal, so that nothing is cut."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_IN_A_PIPE)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Make a table; a column whose name starts with `>` is aligned to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(str(cell)) for cell in row))
+    return made
+
+
+def size(count: float) -> str:
+    """Return bytes for people: `1.5 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def age(seconds: float) -> str:
+    """Return a duration for people: `3 h 05 min`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole // 60 % 60:02d} min"
