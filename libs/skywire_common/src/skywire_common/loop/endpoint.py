@@ -1,0 +1,311 @@
+"""One end of a loop: a reliable, ordered, sealed byte stream in both directions over routes that lose packets.
+
+Theory of operation. A packet's payload is `counter 8 ‖ sealed frames`; the counter is the nonce, rises by one per
+packet sent, and a packet whose counter is not above the last accepted one is dropped. The shell feeds payloads to
+`receive`, acts on the events, takes payloads from `next_plain` and `seal` while there are any, and calls `on_timer` at
+`deadline()`. Routes may change under it at any time: `rewind` then sends again what was not acknowledged.
+
+States of the whole, by what has ended (missing pairs are no transition):
+
+    OPEN ──close(HALF), remote HALF: directions end one by one──▶ both complete ──▶ DONE ──▶ CLOSED(no reason)
+      │  close(FULL): what was written is delivered, what comes is discarded ──────▲
+      │  remote FULL: the app hears the end, its unsent bytes are forgotten ───────┘
+      └──abort, remote ABORT, a broken rule of the protocol──▶ CLOSED(reason)
+
+An end is DONE when both directions are complete; it says so (a done frame) and is CLOSED when it has heard the same, or
+has lingered long enough to answer a close that was sent again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import NamedTuple
+
+from skywire_common.drops import DropReason
+from skywire_common.errors import DecodeError, LocalError, LoopError
+from skywire_common.loop import frames
+from skywire_common.loop.receiving import RECEIVE_WINDOW, Receiving
+from skywire_common.loop.sending import Sending
+from skywire_common.noise import TAG_SIZE, Cipher
+
+COUNTER_SIZE = 8
+OVERHEAD = COUNTER_SIZE + TAG_SIZE
+MIN_PAYLOAD = OVERHEAD + 1
+MAX_PLAIN = 65_480  # with the overhead and a packet header it fits one link record
+COUNTER_LIMIT = 1 << 60
+KEEPALIVE = 30.0  # seconds without a packet sent after which a ping goes; the pong uses the way back
+LINGER = 10.0  # seconds in which a close that was sent again is still answered; longer than two probes
+STALL_FACTOR = 4  # round trips without an acknowledgement while data is under way
+MIN_STALL = 1.0
+MAX_STALL = 5.0
+STARVED_PROBE = 1.0  # seconds between questions for a window that may have been granted and lost
+MAX_PONGS = 8
+_ACK_ROOM = 64
+
+
+class State(Enum):
+    """What the whole loop does; see the theory of operation."""
+
+    OPEN = "open"
+    DONE = "done"
+    CLOSED = "closed"
+
+
+class Delivered(NamedTuple):
+    """Bytes for the app, in order; answer with `consumed`."""
+
+    data: memoryview | bytes
+
+
+class Ended(NamedTuple):
+    """The other side sends no more; `full`: it does not read any more either."""
+
+    full: bool
+
+
+class Closed(NamedTuple):
+    """The loop is over; `reason` is empty after an orderly close, `remote` says which side ended it."""
+
+    reason: str
+    remote: bool
+
+
+class Dropped(NamedTuple):
+    """The packet was not taken."""
+
+    reason: DropReason
+
+
+Event = Delivered | Ended | Closed | Dropped
+
+
+class Endpoint:
+    """One end of a loop. `now` is monotonic seconds; nothing here blocks, reads a clock or does I/O."""
+
+    __slots__ = (
+        "_counter",
+        "_done_heard",
+        "_done_owed",
+        "_ended_told",
+        "_last_counter",
+        "_linger_until",
+        "_open_cipher",
+        "_ping_at",
+        "_ping_owed",
+        "_ping_token",
+        "_pongs",
+        "_seal_cipher",
+        "_sent_at",
+        "_starved_probe_at",
+        "_stopped",
+        "receiving",
+        "sending",
+        "state",
+    )
+
+    def __init__(self, seal: Cipher, open_: Cipher, now: float) -> None:
+        self._seal_cipher = seal
+        self._open_cipher = open_
+        self._counter = 0  # of the next packet
+        self._last_counter = -1  # of the last packet that verified
+        self.sending = Sending(RECEIVE_WINDOW)
+        self.receiving = Receiving()
+        self.state = State.OPEN
+        self._pongs: deque[int] = deque(maxlen=MAX_PONGS)
+        self._ping_owed = False
+        self._ping_token = -1
+        self._ping_at = 0.0
+        self._stopped = False
+        self._done_owed = False
+        self._done_heard = False
+        self._ended_told = False
+        self._linger_until = 0.0
+        self._sent_at = now
+        self._starved_probe_at = 0.0
+
+    # -- the app's side
+
+    def write(self, data: bytes) -> bool:
+        """Take bytes of the app; False when enough wait to be sent. Raises LocalError after a close."""
+        if self.sending.closing or self.state is not State.OPEN:
+            raise LocalError("this direction of the loop was ended")
+        return self.sending.write(data)
+
+    def finish(self) -> None:
+        """End this direction after what was written; the other one goes on."""
+        self.sending.close(frames.CloseMode.HALF)
+
+    def close(self, now: float) -> None:
+        """End both directions: what was written is delivered, what still comes is discarded."""
+        self.receiving.discard(now)
+        self.sending.close(frames.CloseMode.FULL)
+
+    def consumed(self, size: int, now: float) -> None:
+        """The app took `size` delivered bytes."""
+        self.receiving.consumed(size, now)
+
+    def ping(self) -> None:
+        """Owe a ping: it commits the rules of a fresh route and measures its round trip."""
+        self._ping_owed = True
+
+    def abort(self, reason: str) -> bytes:
+        """End the loop at once and return the plain text of the one packet that says so."""
+        self.state = State.CLOSED
+        return frames.encode(frames.Close(self.sending.next_offset, frames.CloseMode.ABORT, reason))
+
+    # -- the network's side
+
+    def receive(self, payload: bytes | memoryview, now: float) -> list[Event]:
+        """Take one packet's payload; a bad packet is an event, never an error.
+
+        Raises LoopError when the other end, authenticated, breaks the protocol: the shell aborts with that reason.
+        """
+        if len(payload) < MIN_PAYLOAD:
+            return [Dropped(DropReason.MALFORMED)]
+        counter = int.from_bytes(payload[:COUNTER_SIZE], "big")
+        if counter <= self._last_counter or counter >= COUNTER_LIMIT:
+            return [Dropped(DropReason.REPLAYED)]
+        try:
+            plain = self._open_cipher.open(counter, payload[COUNTER_SIZE:])
+        except DecodeError:
+            return [Dropped(DropReason.BAD_TAG)]
+        self._last_counter = counter
+        self.receiving.on_counter(counter, now)
+        try:
+            return self._take(frames.decode(plain), now)
+        except DecodeError as error:
+            raise LoopError(f"the other end sent what no valid end sends: {error}") from error
+
+    def _take(self, received: list[frames.Frame], now: float) -> list[Event]:
+        events: list[Event] = []
+        for frame in received:
+            match frame:
+                case frames.Data():
+                    events.extend(Delivered(data) for data in self.receiving.on_data(frame, now))
+                case frames.Ack():
+                    self.sending.on_ack(frame, now)
+                case frames.Close(mode=frames.CloseMode.ABORT, reason=reason):
+                    self.state = State.CLOSED
+                    return [*events, Closed(reason, remote=True)]
+                case frames.Close():
+                    self.receiving.on_close(frame, now)
+                    self._done_owed = self.state is State.DONE  # it was sent again: ours may be lost
+                case frames.Ping(token):
+                    self._pongs.append(token)
+                    self.receiving.ack_due = now
+                case frames.Pong(token):
+                    if token == self._ping_token:
+                        self.sending.congestion.measure(now - self._ping_at, now)
+                case frames.Done():
+                    self._done_heard = True
+        self._advance(events, now)
+        return events
+
+    def _advance(self, events: list[Event], now: float) -> None:
+        """Move on along the theory of operation after anything that may end a direction."""
+        receiving, sending = self.receiving, self.sending
+        if receiving.complete and not self._ended_told:
+            full = receiving.mode is frames.CloseMode.FULL
+            self._ended_told = True
+            if not receiving.discarding:
+                events.append(Ended(full))
+        if receiving.mode is frames.CloseMode.FULL and receiving.complete and not self._stopped:
+            self._stopped = True
+            if sending.unacknowledged or not sending.closing:
+                sending.cut()
+        if self.state is State.OPEN and receiving.complete and sending.complete:
+            self.state = State.DONE
+            self._done_owed = True
+            self._linger_until = now + LINGER
+        if self.state is State.DONE and (self._done_heard or now >= self._linger_until) and not self._done_owed:
+            self.state = State.CLOSED
+            events.append(Closed("", remote=False))
+
+    def next_plain(self, now: float) -> bytes | None:
+        """Return the plain text of the next packet that is due, to be sealed by `seal` at once; None if none is.
+
+        At most MAX_PLAIN bytes. Raises LoopError when the counters are used up.
+        """
+        if self.state is State.CLOSED:
+            return None
+        if self._counter >= COUNTER_LIMIT:
+            raise LoopError("all counters of this loop are used up")
+        parts: list[bytes] = []
+        if self._pongs:
+            parts.extend(frames.encode(frames.Pong(token)) for token in self._pongs)
+            self._pongs.clear()
+        if self._ping_owed:
+            self._ping_owed = False
+            self._ping_token, self._ping_at = self._counter, now
+            parts.append(frames.encode(frames.Ping(self._counter)))
+        data = self.sending.next_frame(self._counter, now)
+        due = self.receiving.ack_due
+        if due is not None and (due <= now or data is not None or parts):
+            parts.append(frames.encode(self._ack(now, data)))
+        if self._done_owed and data is None:
+            self._done_owed = False
+            parts.append(frames.encode(frames.Done()))
+        if data is not None:
+            if not parts:
+                self._sent_at = now
+                return data
+            parts.append(data)
+        if not parts:
+            return None
+        self._sent_at = now
+        return b"".join(parts)
+
+    def _ack(self, now: float, data: bytes | None) -> frames.Ack:
+        room = MAX_PLAIN - _ACK_ROOM - (len(data) if data is not None else 0)
+        return self.receiving.ack(now, frames.MAX_RANGES if room > frames.MAX_ACK_SIZE + MAX_PONGS * 9 else 0)
+
+    def seal(self, plain: bytes, out: memoryview) -> None:
+        """Seal what `next_plain` or `abort` gave into `out`, which has OVERHEAD bytes more; this uses up a counter."""
+        counter = self._counter
+        self._counter = counter + 1
+        out[:COUNTER_SIZE] = counter.to_bytes(COUNTER_SIZE, "big")
+        self._seal_cipher.seal_into(counter, plain, out[COUNTER_SIZE:])
+
+    def rewind(self, now: float) -> None:
+        """The route changed: send again whatever is not acknowledged, and say at once what arrived here."""
+        self.sending.rewind()
+        self.sending.last_progress = now
+        self.receiving.ack_due = now
+        self._ping_owed = True
+
+    # -- time
+
+    def deadline(self) -> float:
+        """Return when `on_timer` wants to be called next."""
+        candidates = [self._sent_at + KEEPALIVE]
+        if self.receiving.ack_due is not None:
+            candidates.append(self.receiving.ack_due)
+        probe = self.sending.deadline()
+        if probe is not None:
+            candidates.append(probe)
+        if self.sending.starved:
+            candidates.append(self._starved_probe_at)
+        if self.state is State.DONE:
+            candidates.append(0.0 if self._done_heard and not self._done_owed else self._linger_until)
+        return min(candidates)
+
+    def on_timer(self, now: float) -> list[Event]:
+        """Do what time asks for; `next_plain` may have packets afterwards."""
+        self.sending.on_timer(now)
+        if self.sending.starved and now >= self._starved_probe_at:
+            self._starved_probe_at = now + STARVED_PROBE
+            self._ping_owed = True
+        if now - self._sent_at >= KEEPALIVE:
+            self._ping_owed = True
+            self._sent_at = now  # if the link has no room now, the next one is due a whole interval later
+        events: list[Event] = []
+        self._advance(events, now)
+        return events
+
+    def stalled(self, now: float) -> bool:
+        """Say whether data is under way and nothing was acknowledged for too long: the route may be dead."""
+        if not self.sending.under_way:
+            return False
+        patience = min(max(self.sending.congestion.smoothed * STALL_FACTOR, MIN_STALL), MAX_STALL)
+        return now - self.sending.last_progress > patience
