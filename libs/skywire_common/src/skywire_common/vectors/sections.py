@@ -14,6 +14,7 @@ from skywire_common.errors import DecodeError
 from skywire_common.keys import Addr
 from skywire_common.vectors.check import Check
 from skywire_common.vectors.fields import Fields
+from skywire_common.vectors.frames import check_app_frames
 
 Ciphers = tuple[noise.Cipher, noise.Cipher]
 _MESSAGES: Mapping[noise.Pattern, int] = {noise.Pattern.KK: 2, noise.Pattern.XK: 3}
@@ -160,6 +161,7 @@ SECTIONS: Mapping[str, Check] = {
     "signed_entries": check_signed_entries,
     "http_auth": check_http_auth,
     "noise": check_noise,
+    "app_frames": check_app_frames,
 }
 
 
