@@ -67,6 +67,7 @@ class ErrorCode(StrEnum):
     STOPPING = "STOPPING"
     DISCOVERY_STALE = "DISCOVERY_STALE"
     INTERNAL = "INTERNAL"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
 
 
 class Phase(StrEnum):

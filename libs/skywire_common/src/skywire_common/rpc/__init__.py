@@ -1,0 +1,1 @@
+"""Calls between services: who calls, what went wrong, and the channel and server that both share."""

@@ -1,0 +1,45 @@
+"""Options of every channel and server. gRPC ignores names that it does not know, so each was tried (stack.md)."""
+
+from __future__ import annotations
+
+MAX_MESSAGE = 4 << 20
+# Calls that one peer's connection may have under way; more wait at the peer.
+MAX_CALLS_PER_CONNECTION = 1024
+
+_KEEPALIVE: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # Without this one a frozen peer is noticed after 63 s.
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+
+
+def server_options(max_message: int) -> list[tuple[str, int]]:
+    """Return the options of a server that takes requests of up to `max_message` bytes."""
+    return [
+        *_KEEPALIVE,
+        # Clients ping every 20 s; the default forbids more than one in 5 minutes.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        # With port sharing a second process binds the same port in silence.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", max_message),
+        ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
+    ]
+
+
+def channel_options(max_message: int) -> list[tuple[str, int]]:
+    """Return the options of a channel that takes answers of up to `max_message` bytes."""
+    return [
+        *_KEEPALIVE,
+        ("grpc.max_receive_message_length", max_message),
+        # Addresses are of nodes and services; a proxy in the environment is for other traffic.
+        ("grpc.enable_http_proxy", 0),
+        # The defaults wait up to two minutes for a peer that is back already.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.min_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # A channel made anew starts anew: it does not share the back-off of one that failed.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]

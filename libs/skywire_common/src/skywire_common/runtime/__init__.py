@@ -1,0 +1,1 @@
+"""What every process does the same way: configuration, logs, metrics, signals, an orderly end."""
