@@ -42,6 +42,16 @@ class JsonGroup(click.Group):
 JsonGroup.group_class = JsonGroup
 
 
+class ListGroup(JsonGroup):
+    """A group that lists when no command is named: `skywire node rules` is `skywire node rules list`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `list` in front of a line that names no command."""
+        if not any(arg in self.commands or arg in ctx.help_option_names for arg in args):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
 class LazyGroup(JsonGroup):
     """A group that knows its commands by name and help only; a module that is not installed is left out."""
 

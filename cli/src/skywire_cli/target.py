@@ -1,0 +1,68 @@
+"""Which node a command speaks to: `--socket`, the environment, or a node of a testnet by its number."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from skywire_cli.failures import CliError, Exit
+
+SOCKET_VARIABLE = "SKYWIRE_ADMIN"
+DIRECTORY_VARIABLE = "SKYWIRE_TESTNET"
+DEFAULT_DIRECTORY = Path("skywire-testnet")
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Target(NamedTuple):
+    """What the options said; None where they said nothing."""
+
+    socket: Path | None
+    number: int | None
+    directory: Path
+
+    def admin_socket(self) -> Path:
+        """Return the socket of NodeAdmin; raises CliError if nothing says which."""
+        if self.socket is not None and self.number is None:
+            return self.socket
+        from skywire_cli.testnet.state import load
+
+        state = load(self.directory)
+        if state is None:
+            hint = f"name a socket by --socket or {SOCKET_VARIABLE}, or start a testnet: skywire testnet up"
+            raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"no testnet runs in {self.directory}", hint)
+        return state.node(self.number or 1).socket
+
+
+def directory_option(command: _Command) -> _Command:
+    """Add `--dir`, the testnet's directory."""
+    return click.option(
+        "--dir",
+        "directory",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar=DIRECTORY_VARIABLE,
+        default=DEFAULT_DIRECTORY,
+        show_default=True,
+        help=f"Directory of the testnet [{DIRECTORY_VARIABLE}].",
+    )(command)
+
+
+def target_options(command: _Command) -> _Command:
+    """Add `--socket`, `--node` and `--dir`; the command takes them as one `target`."""
+
+    @functools.wraps(command)  # with the options and arguments that it has already
+    def with_target(socket: Path | None, number: int | None, directory: Path, **rest: Any) -> Any:
+        return command(target=Target(socket, number, directory), **rest)
+
+    named = click.option("--node", "number", type=click.IntRange(min=1), help="Number of a testnet's node [1].")
+    socket = click.option(
+        "--socket",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar=SOCKET_VARIABLE,
+        help=f"NodeAdmin's unix socket [{SOCKET_VARIABLE}].",
+    )
+    return socket(named(directory_option(with_target)))  # type: ignore[return-value]

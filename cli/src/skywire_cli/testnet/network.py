@@ -1,0 +1,357 @@
+"""Run a testnet: directories, keys and configs, then the processes in order, and down again.
+
+    async with Testnet(plan(3, Topology.LINE), directory) as net:
+        await net.nodes[0].admin.summary()
+
+Everything that it makes is below its directory (0700), but for sockets whose path there would be too long for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+
+from skywire.transport_discovery.v1 import transport_discovery_pb2 as discovery_pb
+from skywire_common.curve import SecretKey
+from skywire_common.errors import ErrorCode, Failure
+from skywire_common.keys import PublicKey
+from skywire_common.rpc.client import RpcChannel
+from skywire_common.rpc.sockets import MAX_PATH
+
+from skywire_cli.admin import TIMEOUT, NodeAdmin
+from skywire_cli.failures import CliError, Exit
+from skywire_cli.keygen import write_key_file
+from skywire_cli.testnet import config
+from skywire_cli.testnet.identity import ProcessId
+from skywire_cli.testnet.plan import AppPlan, Plan
+from skywire_cli.testnet.process import STOP_GRACE, Service, shim_command
+from skywire_cli.testnet.state import STATE_FILE, Kind, State, Status, load, save
+
+CONNECT_TIMEOUT = 30.0
+APPS_DIRECTORY = "apps"
+_DIRECTORY_MODE = 0o700
+_APP_MODE = 0o700
+_POLL = 0.05
+_UP = "UP"
+
+
+class Node(Service):
+    """A node of a testnet; `number` counts from 1."""
+
+    def __init__(self, number: int, directory: Path, socket: Path, on_change: Callable[[], None]) -> None:
+        super().__init__(f"node{number}", Kind.NODE, "skywire_node", directory, on_change)
+        self.number = number
+        self.socket = socket
+        self._admin: NodeAdmin | None = None
+        self.change(interfaces={"admin": str(socket)})
+
+    @property
+    def key(self) -> PublicKey:
+        """Its public key."""
+        return PublicKey.parse(self.public_key)
+
+    @property
+    def admin(self) -> NodeAdmin:
+        """Its NodeAdmin; the connection is kept and made again as needed."""
+        if self._admin is None:
+            self._admin = NodeAdmin(self.socket)
+        return self._admin
+
+    async def close_admin(self) -> None:
+        """End the connection to NodeAdmin, if there is one."""
+        if self._admin is not None:
+            await self._admin.close()
+            self._admin = None
+
+
+class Testnet:
+    """A network of processes, up within the `async with` block. Only one process at a time runs a directory."""
+
+    # Not a test case, whatever its name looks like to a collector.
+    __test__ = False
+
+    def __init__(
+        self,
+        plan: Plan,
+        directory: Path,
+        *,
+        shape: str = "custom",
+        keep: bool = False,
+        on_change: Callable[[State], None] | None = None,
+    ) -> None:
+        """With `keep` keys, databases and logs stay behind, and another start goes on with them."""
+        self.plan = plan
+        self.directory = directory.absolute()
+        self._shape = shape
+        self._keep = keep
+        self._told = on_change
+        self._status = Status.WAITING
+        self._reason = ""
+        self._lock: int | None = None
+        self._launcher = ProcessId.this()
+        self._sockets = self.directory
+        self.discovery: Service
+        self.setup_nodes: list[Service] = []
+        self.nodes: list[Node] = []
+
+    async def __aenter__(self) -> Testnet:
+        await self.up()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.down()
+
+    @property
+    def services(self) -> list[Service]:
+        """Every process, in the order of their start."""
+        return [self.discovery, *self.setup_nodes, *self.nodes]
+
+    @property
+    def state(self) -> State:
+        """What the state file says."""
+        return State(
+            launcher=self._launcher,
+            shape=self._shape,
+            status=self._status,
+            reason=self._reason,
+            services=tuple(service.state for service in self.services),
+            sockets="" if self._sockets == self.directory else str(self._sockets),
+        )
+
+    async def up(self) -> None:
+        """Start everything and wait until every link is up and may be routed over.
+
+        Raises CliError, with nothing left running and the directory kept for its logs.
+        """
+        self._claim()
+        try:
+            self._lay_out()
+            self._set(Status.STARTING)
+            await self._start()
+            await self.connected()
+        except BaseException as error:
+            self._keep = True
+            await self.down(str(error))
+            raise
+        self._set(Status.READY)
+
+    async def connected(self, timeout: float = CONNECT_TIMEOUT) -> None:
+        """Wait until every planned link is up at both ends and in the discovery; raises CliError that names one."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        channel = RpcChannel(self.discovery.interfaces["grpc"], None, None)
+        try:
+            while (missing := await self._missing_links(channel)) is not None:
+                if asyncio.get_running_loop().time() > deadline:
+                    hint = f"their logs are below {self.directory}"
+                    raise CliError(Exit.NOT_READY, "NOT_CONNECTED", f"after {timeout:.0f} s {missing}", hint)
+                await asyncio.sleep(_POLL)
+        finally:
+            await channel.close()
+
+    async def down(self, reason: str = "") -> None:
+        """Stop everything, nodes first, and remove what was made unless it is to be kept."""
+        if self._lock is None:
+            return
+        self._set(Status.STOPPING, reason)
+        for node in self.nodes:
+            await node.close_admin()
+        for group in (self.nodes, self.setup_nodes, [self.discovery]):
+            await asyncio.gather(*(service.stop() for service in group))
+        self._set(Status.FAILED if reason else Status.STOPPED, reason)
+        clean(self.directory, self.state, everything=not self._keep)
+        os.close(self._lock)
+        self._lock = None
+
+    async def restart(self, service: Service) -> None:
+        """Start a process again that was stopped or killed, on the ports that it had."""
+        self._configure(service, service.interfaces)
+        await service.start()
+
+    def _claim(self) -> None:
+        """Make the directory this process's own, or raise CliError."""
+        self.directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
+        found = load(self.directory)
+        if found is None and any(self.directory.iterdir()):
+            message = f"{self.directory} is not empty and no testnet's"
+            raise CliError(Exit.USAGE, "NOT_EMPTY", message, "name another one by --dir")
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            hint = "`skywire testnet down` ends it; another one needs another --dir"
+            raise CliError(Exit.USAGE, "ALREADY_RUNNING", f"a testnet runs in {self.directory}", hint) from error
+        self._lock = descriptor
+        if found is not None:
+            clean(self.directory, found, everything=False)
+
+    def _lay_out(self) -> None:
+        """Make directories, keys and apps. Keys that are there already are used again."""
+        plan, root = self.plan, self.directory
+        longest = root / f"node{plan.nodes}" / "admin.sock"
+        if len(os.fsencode(longest)) > MAX_PATH:
+            self._sockets = Path(tempfile.mkdtemp(prefix="skywire-"))
+        self.discovery = Service(
+            "discovery", Kind.DISCOVERY, "skywire_transport_discovery", root / "discovery", self._changed
+        )
+        self.setup_nodes = [
+            Service(name, Kind.SETUP_NODE, "skywire_setup_node", root / name, self._changed)
+            for name in (f"setup-node{number}" for number in range(1, plan.setup_nodes + 1))
+        ]
+        self.nodes = [
+            Node(number, root / f"node{number}", self._socket(number), self._changed)
+            for number in range(1, plan.nodes + 1)
+        ]
+        for service in self.services:
+            service.directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+            service.change(public_key=_key(service.directory / config.KEY_FILE))
+        for node in self.nodes:
+            node.change(links=len(plan.neighbours(node.number - 1)))
+        self._write_apps()
+
+    def _socket(self, number: int) -> Path:
+        if self._sockets == self.directory:
+            return self.directory / f"node{number}" / "admin.sock"
+        return self._sockets / f"node{number}.sock"
+
+    def _write_apps(self) -> None:
+        """Write an executable for each app: it dies with its node and is otherwise the app's own command."""
+        directory = self.directory / APPS_DIRECTORY
+        directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+        apps: dict[str, AppPlan] = {
+            f"{app.name}.v{app.version}": app for apps in self.plan.apps.values() for app in apps
+        }
+        for name, app in apps.items():
+            *shim, _ = shim_command(0)
+            path = directory / name
+            path.write_text(f'#!/bin/sh\nexec {shlex.join(shim)} $PPID {shlex.join(app.command)} "$@"\n')
+            path.chmod(_APP_MODE)
+
+    async def _start(self) -> None:
+        for group in ([self.discovery], self.setup_nodes, self.nodes):
+            for service in group:
+                self._configure(service, {})
+            await _all(service.start() for service in group)
+
+    def _configure(self, service: Service, ports: dict[str, str]) -> None:
+        """Write the config of a service; `ports` are those that it shall get again."""
+        level, directory = self.plan.log_level, service.directory
+        if service is self.discovery:
+            document = config.discovery(directory, level)
+        elif isinstance(service, Node):
+            document = config.node(
+                self.plan,
+                service.number - 1,
+                directory,
+                service.socket,
+                self.directory / APPS_DIRECTORY,
+                [node.public_key for node in self.nodes],
+                self._peer(self.discovery),
+                [self._peer(setup_node) for setup_node in self.setup_nodes],
+            )
+        else:
+            document = config.setup_node(directory, self._peer(self.discovery), level)
+        document["interfaces"] |= {name: address for name, address in ports.items() if name in document["interfaces"]}
+        service.configure(document)
+
+    def _peer(self, service: Service) -> config.Peer:
+        return config.Peer(service.interfaces["grpc"], service.public_key)
+
+    async def _missing_links(self, channel: RpcChannel) -> str | None:
+        """Say which link is not up yet; None if all are."""
+        missing: str | None = None
+        for node in self.nodes:
+            said = await self._link_problem(node, channel)
+            missing = missing or said
+        return missing
+
+    async def _link_problem(self, node: Node, channel: RpcChannel) -> str | None:
+        if node.state.status is Status.FAILED:
+            raise CliError(
+                Exit.NOT_READY, "START_FAILED", f"{node.name} ended: {node.state.reason}", f"its log: {node.state.log}"
+            )
+        wanted = {self.nodes[index].key for index in self.plan.neighbours(node.number - 1)}
+        try:
+            up = {
+                PublicKey(seen.remote)
+                for seen in await node.admin.transports()
+                if seen.state == _UP and seen.registered
+            }
+            request = discovery_pb.ListTransportsByEdgeRequest(edge=node.key)
+            path = "/skywire.transport_discovery.v1.TransportDiscovery/ListTransportsByEdge"
+            listed = await channel.call(
+                path, request, discovery_pb.ListTransportsByEdgeResponse, timeout=TIMEOUT, signed=False
+            )
+        except Failure as failure:
+            if failure.code not in (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE):
+                raise
+            return f"{node.name} or the discovery does not answer: {failure.cause}"
+        routed = {PublicKey(edge) for known in listed.transports if known.is_up for edge in known.entry.entry.edges}
+        if len(wanted & up) != node.state.links_up:
+            node.change(links_up=len(wanted & up))
+        if wanted - up:
+            return f"{node.name} is not linked to {_names(self.nodes, wanted - up)}"
+        if wanted - routed:
+            return f"the discovery does not route from {node.name} to {_names(self.nodes, wanted - routed)}"
+        return None
+
+    def _set(self, status: Status, reason: str = "") -> None:
+        self._status, self._reason = status, reason
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._status is Status.WAITING:
+            return
+        state = self.state
+        save(self.directory, state)
+        if self._told is not None:
+            self._told(state)
+
+
+def clean(directory: Path, state: State, *, everything: bool) -> None:
+    """End what a dead launcher left, remove sockets, and with `everything` all that the testnet made.
+
+    Only processes and names of the state are touched. Blocks for as long as the processes take to end.
+    """
+    for service in state.services:
+        if service.process is not None:
+            service.process.end(STOP_GRACE)
+        if "admin" in service.interfaces:
+            service.socket.unlink(missing_ok=True)
+        if everything:
+            shutil.rmtree(directory / service.name, ignore_errors=True)
+    if state.sockets:
+        shutil.rmtree(state.sockets, ignore_errors=True)
+    if everything:
+        shutil.rmtree(directory / APPS_DIRECTORY, ignore_errors=True)
+        (directory / STATE_FILE).unlink(missing_ok=True)
+        if not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _key(path: Path) -> str:
+    return str(SecretKey.load(path).public) if path.exists() else write_key_file(path)
+
+
+def _names(nodes: Iterable[Node], keys: set[PublicKey]) -> str:
+    return ", ".join(node.name for node in nodes if node.key in keys)
+
+
+async def _all(starts: Iterable[Awaitable[None]]) -> None:
+    """Wait for all; the first failure ends the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(start) for start in starts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,99 @@
+"""What a testnet consists of: nodes, the links between them, setup nodes, apps. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import combinations
+from typing import NamedTuple
+
+from skywire_common.errors import LocalError
+
+MAX_NODES = 64
+MAX_SETUP_NODES = 8
+
+
+class Topology(StrEnum):
+    """The shape of a network; nodes are counted from 0 here, from 1 wherever people see them."""
+
+    LINE = "line"  # 0 - 1 - 2 - 3
+    RING = "ring"  # a line whose ends are joined
+    DIAMOND = "diamond"  # the first and the last joined through each of the others
+    MESH = "mesh"  # everybody with everybody
+
+
+class Link(NamedTuple):
+    """A public `tcp` transport between two nodes."""
+
+    dialler: int
+    acceptor: int
+
+
+class AppPlan(NamedTuple):
+    """An app of one node. In `args`, `{node2}` stands for the public key of the second node.
+
+    `command` is what the executable runs, before the args; the app's process has it from the node.
+    """
+
+    name: str
+    version: str
+    port: int
+    command: tuple[str, ...]
+    args: tuple[str, ...] = ()
+    auto_start: bool = False
+    env: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network to start. `apps` holds the apps of each node that has any, by its index."""
+
+    nodes: int
+    links: tuple[Link, ...]
+    setup_nodes: int = 1
+    apps: Mapping[int, tuple[AppPlan, ...]] = field(default_factory=dict)
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.nodes <= MAX_NODES:
+            raise LocalError(f"a testnet has 1 to {MAX_NODES} nodes, not {self.nodes}")
+        if not 1 <= self.setup_nodes <= MAX_SETUP_NODES:
+            raise LocalError(f"a testnet has 1 to {MAX_SETUP_NODES} setup nodes, not {self.setup_nodes}")
+        for link in self.links:
+            if link.dialler == link.acceptor or not {link.dialler, link.acceptor} <= set(range(self.nodes)):
+                raise LocalError(f"{link} does not join two of {self.nodes} nodes")
+        if not set(self.apps) <= set(range(self.nodes)):
+            raise LocalError(f"apps are planned for a node beyond the {self.nodes}")
+
+    def neighbours(self, node: int) -> tuple[int, ...]:
+        """Return the nodes that a node is linked to."""
+        return tuple(sorted({index for link in self.links if node in link for index in link if index != node}))
+
+
+def links(nodes: int, topology: Topology) -> tuple[Link, ...]:
+    """Return the links of a shape; raises LocalError if it cannot be had with so few nodes."""
+    least = {Topology.RING: 3, Topology.DIAMOND: 4}.get(topology, 1)
+    if nodes < least:
+        raise LocalError(f"a {topology} has at least {least} nodes, not {nodes}")
+    last = nodes - 1
+    if topology is Topology.LINE:
+        return tuple(Link(index, index + 1) for index in range(last))
+    if topology is Topology.RING:
+        return (*links(nodes, Topology.LINE), Link(last, 0))
+    if topology is Topology.DIAMOND:
+        return tuple(link for index in range(1, last) for link in (Link(0, index), Link(index, last)))
+    return tuple(Link(*pair) for pair in combinations(range(nodes), 2))
+
+
+def plan(
+    nodes: int,
+    topology: Topology,
+    setup_nodes: int = 1,
+    apps: Mapping[int, tuple[AppPlan, ...]] | None = None,
+    log_level: str = "info",
+) -> Plan:
+    """Plan a network of one of the shapes; raises LocalError."""
+    if not 1 <= nodes <= MAX_NODES:
+        raise LocalError(f"a testnet has 1 to {MAX_NODES} nodes, not {nodes}")
+    return Plan(nodes, links(nodes, topology), setup_nodes, apps or {}, log_level)
