@@ -255,6 +255,10 @@ class RoutingTable:
         changed, self._changed = self._changed, set()
         return changed
 
+    def note_all(self) -> None:
+        """Have `take_changed` say None next: what it listed last could not be kept."""
+        self._changed = None
+
     def keep(self, route_id: int, now: float, epoch_now: float) -> Kept | None:
         """Return what of a rule survives a restart; None if it is gone or belongs to this node's own loops.
 

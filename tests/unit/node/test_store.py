@@ -1,0 +1,140 @@
+"""The node's file: what comes back after a restart, and what a broken disk does."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from skywire_common.curve import SecretKey
+from skywire_common.errors import ErrorCode, Failure
+from skywire_common.keys import PublicKey
+from skywire_common.rules import ForwardRule, PlacedRule
+from skywire_node.keeping import RuleKeeper
+from skywire_node.schema import METADATA
+from skywire_node.store import FILE_NAME, KeptTransport, Store
+from skywire_node.table import RoutingTable
+
+NOW, EPOCH = 1000.0, 1_800_000_000.0
+REMOTE = SecretKey.generate().public
+
+
+def table_with(count: int) -> RoutingTable:
+    table = RoutingTable(lambda _: True)
+    rng = random.Random(random.random())
+    for _ in range(count):
+        setup = rng.randbytes(16)
+        (route_id,) = table.reserve(setup, 1, NOW, lambda: rng.getrandbits(32), owner=REMOTE)
+        rule = ForwardRule(int(EPOCH) + 7200, rng.randrange(1, 1 << 32), UUID(int=rng.getrandbits(128)))
+        table.install(setup, [PlacedRule(route_id, rule, UUID(int=5))], NOW, EPOCH, owner=REMOTE)
+    return table
+
+
+async def restarted(directory: Path) -> RoutingTable:
+    store = await Store.open(directory)
+    table = RoutingTable(lambda _: True)
+    table.restore(await store.load_rules(), NOW + 5, EPOCH + 5)
+    await store.close()
+    return table
+
+
+async def test_rules_come_back(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "deep" / "down")
+    table = table_with(50)
+    used, *_ = table.rules
+    table.touch(used, table.rules[used], NOW, 99)
+    await store.keep_rules(table, NOW, EPOCH)
+    gone = list(table.rules)[-1]
+    table.drop([gone])
+    await store.keep_rules(table, NOW, EPOCH)
+    await store.keep_rules(table, NOW, EPOCH)
+    await store.close()
+    after = await restarted(tmp_path / "deep" / "down")
+    assert {n: rule.rule for n, rule in after.rules.items()} == {n: rule.rule for n, rule in table.rules.items()}
+    assert gone not in after.rules
+    assert (after.rules[used].packets, after.rules[used].bytes) == (1, 99)
+    assert after.rules[used].lapses == NOW + 5 + 7195
+    assert after.rules[used].owner == REMOTE
+
+
+async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await Store.open(tmp_path)
+    table = table_with(3)
+    keeper = RuleKeeper(store, table, monotonic=lambda: NOW, epoch=lambda: EPOCH)
+    async with store._engine.begin() as connection:
+        await connection.execute(sa.text("ALTER TABLE rules RENAME TO elsewhere"))
+    await keeper.keep()
+    assert "no such table" in keeper.reason
+    first = next(iter(table.rules))
+    table.drop([first])
+    async with store._engine.begin() as connection:
+        await connection.execute(sa.text("ALTER TABLE elsewhere RENAME TO rules"))
+    await keeper.keep()
+    assert keeper.reason == ""
+    await store.close()
+    assert set((await restarted(tmp_path)).rules) == set(table.rules)
+
+
+async def test_a_row_that_makes_no_sense_costs_only_itself(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    table = table_with(2)
+    await store.keep_rules(table, NOW, EPOCH)
+    broken = next(iter(table.rules))
+    async with store._engine.begin() as connection:
+        await connection.execute(sa.text("UPDATE rules SET rule = x'00ff' WHERE route_id = :n"), {"n": broken})
+    assert {kept.route_id for kept in await store.load_rules()} == set(table.rules) - {broken}
+    await store.close()
+
+
+async def test_a_keeper_loads_what_it_kept(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    await RuleKeeper(store, table_with(4), monotonic=lambda: NOW, epoch=lambda: EPOCH).keep()
+    assert await RuleKeeper(store, RoutingTable(lambda _: True), epoch=lambda: EPOCH).load() == 4
+    await store.close()
+
+
+async def test_transports_and_auto_start_come_back(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    kept = KeptTransport(UUID(int=9), REMOTE, "tcp", True, "127.0.0.1:9", True, b"{}", 1, 2, 3, 4)
+    other = kept._replace(transport_id=UUID(int=8), wanted=False)
+    await store.keep_transports([kept, other])
+    await store.keep_transports([kept._replace(bytes_sent=77)])
+    await store.forget_transport(other.transport_id)
+    await store.keep_auto_start("chat", True)
+    await store.keep_auto_start("chat", False)
+    await store.close()
+    store = await Store.open(tmp_path)
+    assert await store.load_transports() == [kept._replace(bytes_sent=77)]
+    assert isinstance((await store.load_transports())[0].remote, PublicKey)
+    assert await store.load_auto_start() == {"chat": False}
+    await store.close()
+
+
+async def test_the_migrations_lead_to_the_schema(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+
+    def drift(connection: sa.Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection), METADATA)
+
+    async with store._engine.connect() as connection:
+        assert await connection.run_sync(drift) == []
+    await store.close()
+
+
+async def test_a_file_that_is_no_database_is_refused_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(os.urandom(8192))
+    with pytest.raises(Failure) as caught:
+        await Store.open(tmp_path)
+    assert caught.value.code is ErrorCode.UNAVAILABLE
+    assert "not a database" in caught.value.cause
+
+
+async def test_a_directory_that_cannot_be_made_is_refused_with_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Failure):
+        await Store.open(tmp_path / "file" / "below")
