@@ -94,7 +94,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._streams: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
         self._stopping = False
-        self._log = structlog.get_logger("rpc")
+        self._log = structlog.get_logger(logger="rpc")
 
     async def intercept_service(
         self,
@@ -120,11 +120,12 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def _guard(self, path: str, handler: Handler) -> Handler:
         kind, make, behaviour = _shape(handler)
+        access = self._access[path]
         method = _Method(
             path,
-            self._access[path],
+            access,
             None if handler.request_streaming else handler.request_deserializer,
-            self._metrics.method(kind, path),
+            self._metrics.method(kind, path, refuses=access is not Access.ANYONE),
             handler.request_streaming or handler.response_streaming,
         )
         guarded: Handler = make(

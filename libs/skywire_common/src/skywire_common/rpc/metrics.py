@@ -31,12 +31,14 @@ class CallMetrics:
             registry=registry,
         )
 
-    def method(self, kind: str, path: str) -> MethodMetrics:
-        """Return the counters of one method; `path` is "/package.Service/Method", kind "unary" or "server_stream"."""
+    def method(self, kind: str, path: str, *, refuses: bool) -> MethodMetrics:
+        """Return the counters of one method; `path` is "/package.Service/Method", kind "unary" or "server_stream".
+
+        Those of a method that refuses callers show every reason from the start, so that a rate sees the first one.
+        """
         _, service, method = path.split("/")
         labels = _Labels(kind, service, method)
-        # Present from the start, so that a rate over them sees the first one.
-        for reason in Reason:
+        for reason in Reason if refuses else ():
             self._refused.labels(reason.value, service, method)
         return MethodMetrics(
             self._started.labels(*labels), self._handled, self._seconds.labels(*labels), self._refused, labels

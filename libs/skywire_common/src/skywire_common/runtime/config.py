@@ -1,0 +1,204 @@
+"""Configuration: a JSON file, overruled by the environment (`SKYWIRE_LOG_LEVEL`, nested with `__`).
+
+Every mistake is told at once, each by its key, and an unknown key with the nearest one that exists. Values are never
+repeated in an error: one of them may be a secret that stands under the wrong name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from skywire_common.curve import SecretKey
+from skywire_common.errors import DecodeError, LocalError, SkywireError
+from skywire_common.keys import PublicKey, check_port
+
+ENVIRONMENT_PREFIX = "SKYWIRE_"
+MAX_FILE_SIZE = 1 << 20
+MAX_GRACE_S = 600.0
+S = TypeVar("S", bound="ServiceSettings")
+
+
+class ConfigError(SkywireError):
+    """The configuration is wrong; the process ends with exit code 2."""
+
+
+def _key(value: object) -> PublicKey:
+    if isinstance(value, PublicKey):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a public key is a string of hex digits")  # noqa: TRY004 -- pydantic takes ValueError
+    try:
+        return PublicKey.parse(value)
+    except DecodeError as error:
+        raise ValueError("a public key is 66 lower-case hex digits") from error
+
+
+def _key_file(path: Path) -> Path:
+    """Load the key once, so that a bad file is an error of the configuration."""
+    try:
+        SecretKey.load(path)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except (LocalError, DecodeError) as error:
+        raise ValueError(f"{path}: {error}" if isinstance(error, DecodeError) else str(error)) from error
+    except UnicodeDecodeError:
+        # Its text and chain would show what the file holds.
+        raise ValueError(f"{path}: a secret key is 64 hex digits") from None
+    return path
+
+
+def _host_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit():
+        raise ValueError("an address is HOST:PORT")
+    try:
+        check_port(int(port))
+    except DecodeError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+def _listen(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if host and port == "0":
+        return value
+    return _host_port(value)
+
+
+# A public key, 66 hex digits in the file.
+HexKey = Annotated[PublicKey, PlainValidator(_key), PlainSerializer(str)]
+# A file with a secret key of 64 hex digits, mode 0600; read it with SecretKey.load.
+KeyFile = Annotated[Path, AfterValidator(_key_file)]
+# "host:port" of a peer.
+Address = Annotated[str, AfterValidator(_host_port)]
+# "host:port" to listen on; port 0 takes any free one.
+ListenAddress = Annotated[str, AfterValidator(_listen)]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Section(BaseModel):
+    """A part of a configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Peer(Section):
+    """A service that is called: where it is, and the key that it must have."""
+
+    address: Address
+    public_key: HexKey
+
+
+class TlsFiles(Section):
+    """PEM files of a listener or a channel; see rpc.tls."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+
+
+class ServiceSettings(BaseSettings):
+    """What every service's configuration has."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+    )
+
+    log_level: LogLevel = "info"
+    # Seconds from SIGTERM to the end.
+    grace_s: float = Field(default=10.0, ge=0, le=MAX_GRACE_S)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment overrule the file, which comes in by the constructor."""
+        return env_settings, init_settings
+
+
+def load(settings: type[S], path: Path | None) -> S:
+    """Read the file, if there is one, and the environment; raises ConfigError that lists every mistake."""
+    document = {} if path is None else _read(path)
+    source = "the environment" if path is None else str(path)
+    # Such names are the constructor's own options, not keys.
+    private = sorted(name for name in document if name.startswith("_"))
+    if private:
+        raise ConfigError(f"{source}: {_unknown(settings, (private[0],))}")
+    try:
+        return settings(**document)
+    except SettingsError as error:
+        raise ConfigError(f"the environment: {error}") from error
+    except ValidationError as error:
+        mistakes = [
+            _explain(settings, mistake["type"], mistake["loc"], mistake["msg"])
+            for mistake in error.errors(include_input=False, include_url=False, include_context=False)
+        ]
+        raise ConfigError(f"{source}: " + "; ".join(mistakes)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_SIZE + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if len(content) > MAX_FILE_SIZE:
+        raise ConfigError(f"{path}: a configuration has at most {MAX_FILE_SIZE} bytes")
+    try:
+        document = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"{path}: not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: a configuration is a JSON object")
+    return document
+
+
+def _explain(settings: type[BaseModel], kind: str, where: tuple[int | str, ...], message: str) -> str:
+    if kind == "extra_forbidden":
+        return _unknown(settings, where)
+    name = _dotted(where)
+    if kind == "missing":
+        return f"{name} is missing"
+    return f"{name}: {message.removeprefix('Value error, ')}"
+
+
+def _unknown(settings: type[BaseModel], where: tuple[int | str, ...]) -> str:
+    known = _names(settings, where[:-1])
+    nearest = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0)
+    return f"no key {_dotted(where)}" + (f"; the nearest is {nearest[0]}" if nearest else "")
+
+
+def _dotted(where: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in where)
+
+
+def _names(settings: type[BaseModel], where: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that exist at a place of the document; list indexes and keys of mappings lead no deeper."""
+    models: list[type[BaseModel]] = [settings]
+    for part in where:
+        fields = [model.model_fields[part] for model in models if isinstance(part, str) and part in model.model_fields]
+        if fields:
+            models = [model for field in fields for model in _models(field.annotation)]
+    return sorted({name for model in models for name in model.model_fields})
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
