@@ -6,7 +6,6 @@ import random
 
 import networkx
 import pytest
-
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_transport_discovery import search
@@ -79,7 +78,7 @@ def test_as_many_disjoint_routes_as_networkx(seed: int) -> None:
         if source not in oracle or target not in oracle or not networkx.has_path(oracle, source, target):
             continue
         most = len(list(networkx.node_disjoint_paths(oracle, source, target)))
-        found = find_routes(graph, Query(key(source), key(target), count=search.MAX_ROUTES))
+        found = find_routes(graph, Query(key(source), key(target), wanted=search.MAX_ROUTES))
         assert len(found) >= min(most, search.MAX_ROUTES)
         inner = [check(edges, route, source, target)[1:-1] for route in found]
         flat = [node for nodes in inner[:most] for node in nodes]
@@ -90,7 +89,7 @@ def test_as_many_disjoint_routes_as_networkx(seed: int) -> None:
 def test_a_shortest_route_in_the_way_of_two_disjoint_ones_gives_way() -> None:
     #   0-1-2-5 is shortest; 0-1-4-6-5 and 0-3-7-2-5 are disjoint
     edges = [(0, 1), (1, 2), (2, 5), (1, 4), (4, 6), (6, 5), (0, 3), (3, 7), (7, 2)]
-    found = find_routes(build(edges), Query(key(0), key(5), count=2))
+    found = find_routes(build(edges), Query(key(0), key(5), wanted=2))
     first, second = (set(check(edges, route, 0, 5)[1:-1]) for route in found)
     assert not first & second
 
@@ -105,7 +104,7 @@ def test_least_and_most_hops_as_networkx(seed: int) -> None:
         lengths = {len(path) - 1 for path in networkx.all_simple_paths(oracle, source, target)}
         for fewest in range(1, 7):
             most = fewest + seed % 3
-            query = Query(key(source), key(target), min_hops=fewest, max_hops=most, count=3)
+            query = Query(key(source), key(target), min_hops=fewest, max_hops=most, wanted=3)
             fitting = sorted(length for length in lengths if fewest <= length <= most)
             if fitting:
                 found = find_routes(graph, query)

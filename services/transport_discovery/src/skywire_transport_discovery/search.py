@@ -22,6 +22,7 @@ from typing import NamedTuple
 from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import PublicKey
 from skywire_common.routes import MAX_HOPS
+
 from skywire_transport_discovery.graph import NO_LIMIT, Graph
 
 MAX_ROUTES = 16
@@ -35,13 +36,13 @@ Steps = tuple[tuple[int, int], ...]
 
 
 class Query(NamedTuple):
-    """What to look for. min_hops and max_hops count transports; `count` routes at most."""
+    """What to look for. min_hops and max_hops count transports; `wanted` routes at most."""
 
     source: PublicKey
     target: PublicKey
     min_hops: int = 1
     max_hops: int = MAX_HOPS
-    count: int = 1
+    wanted: int = 1
     avoid_transports: frozenset[bytes] = frozenset()
     avoid_nodes: frozenset[bytes] = frozenset()
 
@@ -54,7 +55,7 @@ class Found(NamedTuple):
 
 
 def find_routes(graph: Graph, query: Query) -> list[Found]:
-    """Find up to `count` routes; raises Failure NO_ROUTE or ROUTE_TOO_LONG if there is none.
+    """Find up to `wanted` routes; raises Failure NO_ROUTE or ROUTE_TOO_LONG if there is none.
 
     Whether the two keys are known at all is the caller's to say: the graph holds only what is up.
     """
@@ -166,11 +167,11 @@ class _Finder:
         self.longest = min(query.max_hops, graph.limits.get(source, NO_LIMIT), graph.limits.get(target, NO_LIMIT))
 
     def routes(self) -> list[Steps]:
-        """Return up to `count` different routes, disjoint ones first."""
+        """Return up to `wanted` different routes, disjoint ones first."""
         found: list[Steps] = []
         inner: set[int] = set()
         used: set[int] = set()
-        while len(found) < self.query.count:
+        while len(found) < self.query.wanted:
             steps = self._one(self.dead_nodes | inner, self.dead_links | used)
             if steps is None:
                 break
@@ -179,7 +180,7 @@ class _Finder:
             used.update(link for link, _ in steps)
         found = self._more_disjoint(found)
         used = {link for steps in found for link, _ in steps}
-        while found and len(found) < self.query.count:
+        while found and len(found) < self.query.wanted:
             steps = self._one(self.dead_nodes, self.dead_links | used)
             if steps is None:
                 break
@@ -199,7 +200,7 @@ class _Finder:
         """Return a larger set of disjoint routes if the shortest ones stood in its way."""
         if not found or self.query.min_hops > 1 or self.graph.limits:
             return found
-        wanted = min(self.query.count, self._degree(self.source), self._degree(self.target))
+        wanted = min(self.query.wanted, self._degree(self.source), self._degree(self.target))
         if len(found) >= wanted:
             return found
         better = disjoint(self.graph, self.source, self.target, wanted, self.dead_nodes, self.dead_links, self.longest)
@@ -217,7 +218,7 @@ class _Finder:
         known = set(found)
         for steps in found[:]:
             for link, _ in steps:
-                if len(found) >= self.query.count:
+                if len(found) >= self.query.wanted:
                     return found
                 variant = self._one(self.dead_nodes, self.dead_links | {link})
                 if variant is not None and variant not in known:
@@ -319,7 +320,7 @@ def disjoint(
     banned_links: Container[int],
     longest: int,
 ) -> list[Steps]:
-    """Return up to `count` node-disjoint paths by augmenting (each node carries one path), within LONG_NODES a round.
+    """Return up to `wanted` node-disjoint paths by augmenting (each node carries one path), within LONG_NODES a round.
 
     Paths longer than `longest` are left out; shortest first.
     """

@@ -1,0 +1,229 @@
+"""Nodes: heartbeats, leases and their end, and how long each was online."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+from skywire_common.errors import Failure
+from skywire_common.keys import PublicKey
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from skywire_transport_discovery.standing import LEASE_MS, Endpoint, Heartbeat, Node, renew
+from skywire_transport_discovery.store import changes, transports
+from skywire_transport_discovery.store.changes import Cause, Change
+from skywire_transport_discovery.store.schema import counters, node_days, nodes
+
+DAY_MS = 86_400_000
+# Leases that one sweep ends; the next follows at once.
+MAX_SWEEP = 500
+# A gap between sweeps above this was an outage or a jump of the clock: leases did not run in it.
+MAX_SWEEP_GAP_MS = 5_000
+_SIGN = 1 << 63
+
+_THESE = nodes.c.key.in_(bindparam("keys", expanding=True))
+_BY_KEY = select(nodes).where(_THESE)
+_ANY_KEY = select(nodes.c.key).where(nodes.c.key == bindparam("key"))
+
+
+def upsert(db: Connection, table: Any) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that knows `on_conflict_do_update` for the connection's database."""
+    return sqlite.insert(table) if db.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def _stored(epoch: int) -> int:
+    """Return 64 unsigned bits as the signed number that SQL has."""
+    return epoch - (1 << 64) if epoch >= _SIGN else epoch
+
+
+def _endpoints(endpoints: tuple[Endpoint, ...]) -> str:
+    return orjson.dumps([list(endpoint) for endpoint in endpoints]).decode()
+
+
+def _record(row: Row[Any]) -> Node:
+    return Node(
+        PublicKey(row.key),
+        row.epoch % (1 << 64),
+        tuple(Endpoint(kind, address) for kind, address in orjson.loads(row.endpoints)),
+        row.max_hops,
+        row.alive,
+        row.last_seen_ms,
+        row.lease_until_ms,
+    )
+
+
+def by_key(db: Connection, keys: Iterable[bytes]) -> dict[bytes, Node]:
+    """Return the nodes of these keys that were ever heard of."""
+    return {row.key: _record(row) for row in db.execute(_BY_KEY, {"keys": list(set(keys))})}
+
+
+# A heartbeat that changes nothing is one statement for all who come at once. What it must match makes it atomic.
+_SAME = tuple_(nodes.c.key, nodes.c.epoch, nodes.c.endpoints, nodes.c.max_hops).in_(bindparam("same", expanding=True))
+
+
+def renew_unchanged(db: Connection, beats: Sequence[Heartbeat]) -> set[bytes]:
+    """Renew the leases of those that live and say what they said before; return their keys."""
+    same = [
+        (bytes(beat.key), _stored(beat.epoch), _endpoints(beat.endpoints), beat.max_hops)
+        for beat in beats
+        if not beat.stopping
+    ]
+    if not same:
+        return set()
+    now = changes.clock(db)
+    _note_online(db, now, _SAME, {"same": same})
+    statement = (
+        update(nodes)
+        .where(_SAME, nodes.c.alive)
+        .values(last_seen_ms=bindparam("now"), lease_until_ms=bindparam("until"))
+        .returning(nodes.c.key)
+    )
+    return {row.key for row in db.execute(statement, {"same": same, "now": now, "until": now + LEASE_MS})}
+
+
+def _note_online(db: Connection, now: int, whose: ColumnElement[bool], names: dict[str, Any]) -> None:
+    """Add the time since each of these living nodes' last heartbeat to its day."""
+    online = (
+        select(
+            nodes.c.key,
+            bindparam("day", type_=node_days.c.day.type),
+            bindparam("now", type_=node_days.c.online_ms.type) - nodes.c.last_seen_ms,
+        )
+        .where(whose, nodes.c.alive, nodes.c.last_seen_ms < bindparam("now"))
+        .order_by(nodes.c.key)
+    )
+    adding = upsert(db, node_days).from_select(["key", "day", "online_ms"], online)
+    adding = adding.on_conflict_do_update(
+        index_elements=[node_days.c.key, node_days.c.day],
+        set_={"online_ms": node_days.c.online_ms + adding.excluded.online_ms},
+    )
+    db.execute(adding, {"day": now // DAY_MS, "now": now, **names})
+
+
+Beaten = Node | Failure
+
+
+def beat(db: Connection, beats: Sequence[Heartbeat]) -> list[Beaten]:
+    """Take heartbeats that change something: new nodes, restarts, new endpoints, ends."""
+    revision = changes.lock(db)
+    now = changes.clock(db)
+    keys = [beat.key for beat in beats]
+    known = by_key(db, keys)
+    before = dict(known)
+    answers: list[Beaten] = []
+    for one in beats:
+        try:
+            known[one.key] = renew(known.get(one.key), one, now)
+        except Failure as failure:
+            answers.append(failure)
+        else:
+            answers.append(known[one.key])
+    changed = {key: node for key, node in known.items() if node is not before.get(key)}
+    if changed:
+        _note_online(db, now, _THESE, {"keys": list(changed)})
+        _put(db, list(changed.values()))
+    seen = [
+        Change(Cause.NODE, key, node.alive)
+        for key, node in changed.items()
+        if key not in before or _visible(node) != _visible(before[key])
+    ]
+    revision = changes.log(db, revision, now, seen)
+    # A key without a row counted as alive.
+    lives = {key: node.alive for key, node in changed.items() if node.alive != (key not in before or before[key].alive)}
+    if lives:
+        transports.lives_changed(db, revision, now, lives, Cause.NODE)
+    return answers
+
+
+def _visible(node: Node) -> tuple[object, ...]:
+    return (node.alive, node.max_hops, node.endpoints, node.epoch)
+
+
+def _put(db: Connection, records: Sequence[Node]) -> None:
+    put = upsert(db, nodes)
+    columns = ("epoch", "endpoints", "max_hops", "alive", "last_seen_ms", "lease_until_ms")
+    put = put.on_conflict_do_update(index_elements=[nodes.c.key], set_={name: put.excluded[name] for name in columns})
+    rows = [
+        {
+            **node._asdict(),
+            "key": bytes(node.key),
+            "epoch": _stored(node.epoch),
+            "endpoints": _endpoints(node.endpoints),
+        }
+        for node in sorted(records)
+    ]
+    db.execute(put, rows)
+
+
+_EXPIRED = (
+    select(nodes.c.key)
+    .where(nodes.c.alive, nodes.c.lease_until_ms < bindparam("now"))
+    .order_by(nodes.c.lease_until_ms)
+    .limit(MAX_SWEEP)
+)
+_KILL = (
+    update(nodes)
+    .where(_THESE, nodes.c.alive, nodes.c.lease_until_ms < bindparam("now"))
+    .values(alive=False)
+    .returning(nodes.c.key)
+)
+_SWEPT = select(counters.c.value).where(counters.c.name == "swept_ms")
+
+
+def any_expired(db: Connection) -> bool:
+    """Say whether a sweep has something to do: an ended lease, or the last sweep is long ago."""
+    now = changes.clock(db)
+    swept = int(db.scalar(_SWEPT) or 0)
+    return abs(now - swept) > MAX_SWEEP_GAP_MS // 2 or db.execute(_EXPIRED, {"now": now}).first() is not None
+
+
+def sweep(db: Connection) -> int:
+    """End the leases whose time is over, oldest first, and take their transports down; return how many.
+
+    A lease runs only while somebody sweeps: after an outage of all replicas, or a jump of the clock, every lease is
+    moved by the gap, since nobody could renew in it.
+    """
+    revision = changes.lock(db)
+    now = changes.clock(db)
+    swept = int(db.scalar(_SWEPT) or 0)
+    db.execute(update(counters).where(counters.c.name == "swept_ms").values(value=now))
+    gap = now - swept
+    if swept and not -MAX_SWEEP_GAP_MS < gap < MAX_SWEEP_GAP_MS:
+        moved = {"last_seen_ms": nodes.c.last_seen_ms + gap, "lease_until_ms": nodes.c.lease_until_ms + gap}
+        db.execute(update(nodes).where(nodes.c.alive).values(moved))
+        return 0
+    keys = [row.key for row in db.execute(_EXPIRED, {"now": now})]
+    if not keys:
+        return 0
+    dead = [row.key for row in db.execute(_KILL, {"keys": keys, "now": now})]
+    revision = changes.log(db, revision, now, [Change(Cause.LEASE, key, False) for key in dead])
+    transports.lives_changed(db, revision, now, dict.fromkeys(dead, False), Cause.LEASE)
+    return len(dead)
+
+
+_LIMITS_PAGE = (
+    select(nodes.c.key, nodes.c.max_hops)
+    .where(nodes.c.max_hops > 0, nodes.c.key > bindparam("after"))
+    .order_by(nodes.c.key)
+    .limit(bindparam("most"))
+)
+_DAYS = (
+    select(node_days.c.day, node_days.c.online_ms).where(node_days.c.key == bindparam("key")).order_by(node_days.c.day)
+)
+
+
+def page_of_limits(db: Connection, after: bytes, most: int) -> Sequence[Row[bytes, int]]:
+    """Return up to `most` nodes with a limit of hops as (key, max_hops), keys above `after`, in order."""
+    return db.execute(_LIMITS_PAGE, {"after": after, "most": most}).all()
+
+
+def online_days(db: Connection, key: bytes) -> list[tuple[int, int]]:
+    """Return (day, online ms) of a node, oldest first."""
+    return [(row.day, row.online_ms) for row in db.execute(_DAYS, {"key": key})]
+
+
+def is_known(db: Connection, key: bytes) -> bool:
+    """Say whether the directory ever heard of the key."""
+    return db.execute(_ANY_KEY, {"key": key}).first() is not None

@@ -1,0 +1,329 @@
+"""The store on both databases: what callers notice, at once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from skywire_common.curve import SecretKey
+from skywire_common.entries import Entry, SignedEntry
+from skywire_common.errors import ErrorCode, Failure
+from skywire_common.keys import PublicKey
+from skywire_transport_discovery.standing import HOLD_MS, LEASE_MS, Endpoint, Heartbeat, Node
+from skywire_transport_discovery.store import calls, changes, nodes, schema, transports
+from skywire_transport_discovery.store.calls import Call
+from skywire_transport_discovery.store.changes import Cause
+from skywire_transport_discovery.store.database import Database
+from skywire_transport_discovery.store.transports import Said
+from sqlalchemy import inspect, select, update
+
+SECRETS = [SecretKey.generate() for _ in range(6)]
+
+
+def entry(first: int = 0, second: int = 1, kind: str = "tcp") -> SignedEntry:
+    a, b = SECRETS[first], SECRETS[second]
+    return SignedEntry.unsigned(Entry.between(a.public, b.public, kind, True)).sign(a).sign(b)
+
+
+def key_of(signed: SignedEntry) -> bytes:
+    return signed.entry.transport_id.bytes
+
+
+def heartbeat(node: int, epoch: int | None = None, **more: object) -> Heartbeat:
+    known = {"endpoints": (Endpoint("tcp", "198.51.100.7:7777"),), "max_hops": 0} | more
+    return Heartbeat(SECRETS[node].public, random.randrange(1 << 64) if epoch is None else epoch, **known)  # type: ignore[arg-type]
+
+
+async def say(database: Database, node: int, signed: SignedEntry, up: bool) -> transports.Spoken:
+    return (await database.write(transports.say, [Said(SECRETS[node].public, [(key_of(signed), up)])]))[0]
+
+
+async def is_up(database: Database, signed: SignedEntry) -> bool:
+    return (await database.read(transports.by_id, [key_of(signed)]))[key_of(signed)].is_up
+
+
+async def log(database: Database) -> list[tuple[Cause, bytes, bool]]:
+    logged = await database.read(changes.since, 1)
+    assert [one.revision for one in logged] == list(range(1, len(logged) + 1)), "no gap, in order"
+    return [tuple(one.change) for one in logged]  # type: ignore[misc]
+
+
+async def age(database: Database, node: int, by_ms: int) -> None:
+    """Let a node's last heartbeat lie further back."""
+
+    def older(db: object) -> None:
+        db.execute(  # type: ignore[attr-defined]
+            update(schema.nodes)
+            .where(schema.nodes.c.key == bytes(SECRETS[node].public))
+            .values(
+                last_seen_ms=schema.nodes.c.last_seen_ms - by_ms, lease_until_ms=schema.nodes.c.lease_until_ms - by_ms
+            )
+        )
+
+    await database.write(older)
+
+
+async def test_registering_again_is_success_and_keeps_the_first_time(database: Database) -> None:
+    [first] = await database.write(transports.register, [[entry(), entry(2, 3)]])
+    [again] = await database.write(transports.register, [[entry(2, 3)]])
+    assert not isinstance(first, Failure) and not isinstance(again, Failure)
+    assert again[0].registered == first[1].registered > 1_700_000_000
+    assert len(await log(database)) == 2
+
+
+async def test_registering_100_times_at_once_leaves_one_row(database: Database) -> None:
+    answers = await asyncio.gather(*(database.write(transports.register, [[entry()]]) for _ in range(100)))
+    assert {answer[0][0].registered for answer in answers if not isinstance(answer[0], Failure)} == {
+        answers[0][0][0].registered  # type: ignore[index]
+    }
+    assert len(await log(database)) == 1
+
+
+async def test_what_a_transport_looks_like(database: Database) -> None:
+    signed = entry()
+    await database.write(transports.register, [[signed]])
+    [found] = (await database.read(transports.by_id, [key_of(signed)])).values()
+    assert found.signed == signed._replace(registered=found.signed.registered)
+    assert not found.is_up
+    assert [tuple(state) for state in found.states] == [(False, False, 0, True)] * 2
+    for edge in signed.entry.edges:
+        assert (await database.read(transports.by_edge, [edge]))[edge] == [found]
+        assert await database.read(transports.is_edge, edge)
+    assert not await database.read(transports.is_edge, SECRETS[5].public)
+
+
+@pytest.mark.parametrize(
+    ("said", "up"),
+    [
+        ([], False),
+        ([(0, True)], True),
+        ([(1, True)], True),
+        ([(0, False)], False),
+        ([(0, True), (1, True)], True),
+        ([(0, True), (1, False)], False),
+        ([(0, False), (1, False)], False),
+        ([(0, True), (1, False), (1, True)], True),
+    ],
+)
+async def test_statuses_count_alone_or_agree(database: Database, said: list[tuple[int, bool]], up: bool) -> None:
+    signed = entry()
+    await database.write(transports.register, [[signed]])
+    for node, word in said:
+        await say(database, node, signed, word)
+    assert await is_up(database, signed) == up
+
+
+async def test_only_what_others_can_see_is_logged(database: Database) -> None:
+    signed = entry()
+    await database.write(transports.register, [[signed]])
+    for _ in range(3):
+        await say(database, 0, signed, True)
+    assert await log(database) == [
+        (Cause.REGISTERED, key_of(signed), False),
+        (Cause.STATUS, key_of(signed), True),
+    ]
+
+
+async def test_statuses_are_all_or_nothing(database: Database) -> None:
+    known, strangers = entry(), entry(2, 3)
+    await database.write(transports.register, [[known, strangers]])
+    me = SECRETS[0].public
+    answers = await database.write(
+        transports.say,
+        [
+            Said(me, [(key_of(known), True), (bytes(16), True)]),
+            Said(me, [(key_of(known), True), (key_of(strangers), True)]),
+        ],
+    )
+    assert [answer.code for answer in answers if isinstance(answer, Failure)] == [
+        ErrorCode.UNKNOWN_TRANSPORT,
+        ErrorCode.PERMISSION_DENIED,
+    ]
+    assert not await is_up(database, known)
+
+
+async def test_transports_per_node_is_bounded(database: Database) -> None:
+    entries = [entry(0, other) for other in range(1, 5)]
+    answers = await database.write(transports.register, [entries[:2], entries[2:], [entries[0]], [entries[2]]], 3)
+    assert isinstance(answers[1], Failure)
+    assert answers[1].fields.limit == "transports_per_node"
+    assert [isinstance(answer, Failure) for answer in answers] == [False, True, False, False]
+    [refused] = await database.write(transports.register, [[entries[3]]], 3)
+    assert isinstance(refused, Failure)
+
+
+async def test_a_heartbeat_keeps_a_node_alive_and_is_not_logged(database: Database) -> None:
+    beat = heartbeat(0)
+    [node] = await database.write(nodes.beat, [beat])
+    assert isinstance(node, Node)
+    assert node.lease_until_ms == node.last_seen_ms + LEASE_MS
+    await age(database, 0, 20_000)
+    assert await database.write(nodes.renew_unchanged, [beat]) == {beat.key}
+    assert await database.write(nodes.renew_unchanged, [beat._replace(epoch=1), heartbeat(1)]) == set()
+    found = (await database.read(nodes.by_key, [beat.key]))[beat.key]
+    assert found[:5] == (beat.key, beat.epoch, beat.endpoints, 0, True)
+    assert found.last_seen_ms >= node.last_seen_ms
+    assert await log(database) == [(Cause.NODE, beat.key, True)]
+    [(_, online_ms)] = await database.read(nodes.online_days, beat.key)
+    assert 20_000 <= online_ms < 80_000
+
+
+async def test_the_second_of_one_key_is_refused_until_the_first_is_silent(database: Database) -> None:
+    first, second = heartbeat(0), heartbeat(0)
+    await database.write(nodes.beat, [first])
+    [refused] = await database.write(nodes.beat, [second])
+    assert isinstance(refused, Failure)
+    assert refused.code == ErrorCode.DUPLICATE_IDENTITY
+    assert await database.write(nodes.renew_unchanged, [first]) == {first.key}, "no flapping"
+    await age(database, 0, HOLD_MS)
+    [taken] = await database.write(nodes.beat, [second])
+    assert isinstance(taken, Node)
+    [refused] = await database.write(nodes.beat, [first])
+    assert isinstance(refused, Failure)
+
+
+async def test_a_restart_that_names_its_last_epoch_is_taken_at_once(database: Database) -> None:
+    first = heartbeat(0)
+    restarted = heartbeat(0, replaces=first.epoch)
+    await database.write(nodes.beat, [first])
+    [taken] = await database.write(nodes.beat, [restarted])
+    assert isinstance(taken, Node)
+    assert taken.epoch == restarted.epoch
+
+
+async def test_a_node_that_dies_takes_its_transports_down_and_brings_them_back(database: Database) -> None:
+    mine, theirs = entry(0, 1), entry(2, 3)
+    beats = [heartbeat(node) for node in range(4)]
+    await database.write(nodes.sweep)
+    await database.write(transports.register, [[mine, theirs]])
+    await database.write(nodes.beat, beats)
+    for node, signed in ((0, mine), (1, mine), (2, theirs)):
+        await say(database, node, signed, True)
+    await age(database, 1, LEASE_MS + 1)
+    assert await database.read(nodes.any_expired)
+    before = len(await log(database))
+    assert await database.write(nodes.sweep) == 1
+    assert not await is_up(database, mine)
+    assert await is_up(database, theirs)
+    assert not await database.read(nodes.any_expired)
+    [found] = (await database.read(transports.by_id, [key_of(mine)])).values()
+    assert [state.alive for state in found.states].count(False) == 1
+    assert (await log(database))[before:] == [
+        (Cause.LEASE, beats[1].key, False),
+        (Cause.LEASE, key_of(mine), False),
+    ]
+    await database.write(nodes.beat, [beats[1]])
+    assert await is_up(database, mine)
+
+
+async def test_a_node_that_stops_well_is_down_at_once(database: Database) -> None:
+    signed, beat = entry(), heartbeat(0)
+    await database.write(transports.register, [[signed]])
+    await database.write(nodes.beat, [beat])
+    await say(database, 0, signed, True)
+    await database.write(nodes.beat, [beat._replace(stopping=True)])
+    assert not await is_up(database, signed)
+    successor = heartbeat(0)
+    [taken] = await database.write(nodes.beat, [successor])
+    assert isinstance(taken, Node), "nobody holds the key any more"
+    assert await is_up(database, signed)
+
+
+async def test_leases_do_not_run_while_nobody_sweeps_or_the_clock_jumps(database: Database) -> None:
+    beat = heartbeat(0)
+    await database.write(nodes.sweep)
+    await database.write(nodes.beat, [beat])
+    hour = 3_600_000
+
+    def jump(db: object, by: int) -> None:
+        # The clock is the database's; moving all that was written is the same as moving it.
+        swept = schema.counters.c.name == "swept_ms"
+        db.execute(update(schema.counters).where(swept).values(value=schema.counters.c.value - by))  # type: ignore[attr-defined]
+
+    for by in (hour, -hour):
+        await age(database, 0, by)
+        await database.write(jump, by)
+        assert await database.read(nodes.any_expired)
+        assert await database.write(nodes.sweep) == 0
+        found = (await database.read(nodes.by_key, [beat.key]))[beat.key]
+        now = await database.read(changes.clock)
+        assert found.alive
+        assert abs(found.lease_until_ms - now - LEASE_MS) < 10_000
+
+
+async def test_of_64_with_one_nonce_one_wins(database: Database) -> None:
+    key = SECRETS[0].public
+    for nonce in range(3):
+        won = await asyncio.gather(*(database.write(calls.take_nonce, key, nonce) for _ in range(64)))
+        assert won.count(True) == 1
+        assert await database.read(calls.next_nonce, key) == nonce + 1
+    assert not await database.write(calls.take_nonce, key, 7)
+    assert not await database.write(calls.take_nonce, SECRETS[1].public, 7)
+    assert await database.read(calls.next_nonce, SECRETS[1].public) == 0
+
+
+async def test_each_call_is_used_once(database: Database) -> None:
+    asked = [Call(SECRETS[n % 2].public, bytes([n % 5]) * 16, 1) for n in range(20)]
+    random.shuffle(asked)
+    rounds = await asyncio.gather(*(database.write(calls.first_uses, asked) for _ in range(4)))
+    assert sum(map(sum, rounds)) == 10
+    assert not any(await database.write(calls.first_uses, asked))
+
+
+async def test_keys_above_63_bits_of_epoch(database: Database) -> None:
+    for node, epoch in enumerate((0, 1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)):
+        await database.write(nodes.beat, [heartbeat(node, epoch)])
+        key = SECRETS[node].public
+        assert (await database.read(nodes.by_key, [key]))[key].epoch == epoch
+
+
+async def test_pages_of_the_graph(database: Database) -> None:
+    entries = [entry(0, other) for other in range(1, 6)]
+    await database.write(transports.register, [entries])
+    await database.write(nodes.beat, [heartbeat(0, max_hops=4), heartbeat(1)])
+    for signed in entries[:3]:
+        await say(database, 0, signed, True)
+    links, after = [], b""
+    while page := await database.read(transports.page_of_links, after, 2):
+        links += page
+        after = page[-1].id
+    assert {tuple(link) for link in links} == {
+        (key_of(signed), *map(bytes, signed.entry.edges)) for signed in entries[:3]
+    }
+    assert [tuple(row) for row in await database.read(nodes.page_of_limits, b"", 9)] == [(SECRETS[0].public, 4)]
+    assert len(await database.read(transports.page, b"", 9)) == 5
+
+
+async def test_a_bug_is_loud_and_leaks_no_connection(database: Database) -> None:
+    def bug(db: object) -> None:
+        raise ZeroDivisionError
+
+    for _ in range(20):
+        with pytest.raises(ZeroDivisionError):
+            await database.write(bug)
+    assert database.pool_counts()[0] == 0
+    key = PublicKey(SECRETS[0].public)
+    tasks = [asyncio.create_task(database.write(calls.take_nonce, key, n)) for n in range(50)]
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await database.write(calls.take_nonce, key, 99)
+    assert database.pool_counts()[0] <= 50  # those that were begun end by themselves
+    await asyncio.gather(*database.running())
+    assert database.pool_counts()[0] == 0
+
+
+async def test_tables_are_as_the_migrations_left_them(database: Database) -> None:
+    def differences(db: object) -> list[object]:
+        from alembic.autogenerate import compare_metadata
+        from alembic.migration import MigrationContext
+
+        return list(compare_metadata(MigrationContext.configure(db), schema.metadata))  # type: ignore[arg-type]
+
+    assert await database.read(differences) == []
+    assert await database.read(lambda db: sorted(inspect(db).get_table_names())) == sorted(
+        ["alembic_version", *schema.metadata.tables]
+    )
+    await database.read(lambda db: db.execute(select(schema.transports)).all())
