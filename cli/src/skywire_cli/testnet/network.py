@@ -36,6 +36,7 @@ from skywire_cli.testnet.state import STATE_FILE, Kind, State, Status, load, sav
 
 CONNECT_TIMEOUT = 30.0
 APPS_DIRECTORY = "apps"
+LAUNCHER_LOG = "launcher.log"
 _DIRECTORY_MODE = 0o700
 _APP_MODE = 0o700
 _POLL = 0.05
@@ -84,14 +85,13 @@ class Testnet:
         *,
         shape: str = "custom",
         keep: bool = False,
-        on_change: Callable[[State], None] | None = None,
     ) -> None:
         """With `keep` keys, databases and logs stay behind, and another start goes on with them."""
         self.plan = plan
         self.directory = directory.absolute()
         self._shape = shape
         self._keep = keep
-        self._told = on_change
+        self._told: Callable[[State], None] | None = None
         self._status = Status.WAITING
         self._reason = ""
         self._lock: int | None = None
@@ -123,9 +123,14 @@ class Testnet:
             shape=self._shape,
             status=self._status,
             reason=self._reason,
+            keep=self._keep,
             services=tuple(service.state for service in self.services),
             sockets="" if self._sockets == self.directory else str(self._sockets),
         )
+
+    def follow(self, told: Callable[[State], None]) -> None:
+        """Tell somebody of every change from now on."""
+        self._told = told
 
     async def up(self) -> None:
         """Start everything and wait until every link is up and may be routed over.
@@ -139,7 +144,8 @@ class Testnet:
             await self._start()
             await self.connected()
         except BaseException as error:
-            self._keep = True
+            # A failure is looked for in the logs; an interruption is nobody's fault.
+            self._keep = self._keep or isinstance(error, Exception)
             await self.down(str(error))
             raise
         self._set(Status.READY)
@@ -170,6 +176,12 @@ class Testnet:
         clean(self.directory, self.state, everything=not self._keep)
         os.close(self._lock)
         self._lock = None
+
+    def kill_all(self) -> None:
+        """Send SIGKILL to every process, so that `down` has nothing to wait for."""
+        for service in self.services:
+            if service.state.process is not None:
+                service.state.process.kill()
 
     async def restart(self, service: Service) -> None:
         """Start a process again that was stopped or killed, on the ports that it had."""
@@ -333,6 +345,7 @@ def clean(directory: Path, state: State, *, everything: bool) -> None:
         shutil.rmtree(state.sockets, ignore_errors=True)
     if everything:
         shutil.rmtree(directory / APPS_DIRECTORY, ignore_errors=True)
+        (directory / LAUNCHER_LOG).unlink(missing_ok=True)
         (directory / STATE_FILE).unlink(missing_ok=True)
         if not any(directory.iterdir()):
             directory.rmdir()

@@ -63,7 +63,10 @@ class ServiceState:
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """A testnet. `launcher` is the process that started all others and takes them down."""
+    """A testnet. `launcher` is the process that started all others and takes them down.
+
+    `shape` is for people; `sockets` a directory of their own if the testnet's is too deep for them; `keep`: files stay.
+    """
 
     launcher: ProcessId
     shape: str
@@ -71,6 +74,7 @@ class State:
     services: tuple[ServiceState, ...]
     reason: str = ""
     sockets: str = ""
+    keep: bool = False
 
     @property
     def nodes(self) -> tuple[ServiceState, ...]:

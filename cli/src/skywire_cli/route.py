@@ -1,0 +1,122 @@
+"""`skywire route find`: ask the discovery for ways from one node to another."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import click
+from skywire_common.keys import PublicKey
+
+from skywire_cli.failures import CliError, Exit
+from skywire_cli.lazy import JsonGroup
+from skywire_cli.node import Key
+from skywire_cli.output import console, json_wanted, print_json, table
+from skywire_cli.target import directory_option
+
+if TYPE_CHECKING:
+    from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
+
+    from skywire_cli.testnet.state import State
+
+DISCOVERY_VARIABLE = "SKYWIRE_DISCOVERY"
+TIMEOUT = 5.0
+
+
+@click.group(cls=JsonGroup)
+def route() -> None:
+    """Find routes."""
+
+
+@route.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--discovery", envvar=DISCOVERY_VARIABLE, help=f"host:port of its gRPC [{DISCOVERY_VARIABLE}].")
+@click.option("--min-hops", type=click.IntRange(0), default=0, help="Fewest hops.")
+@click.option("--max-hops", type=click.IntRange(0), default=0, help="Most hops [default: the discovery's limit].")
+@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How many pairs at most.")
+@click.option("--avoid-node", "avoid_nodes", multiple=True, help="A node not to pass; may be given several times.")
+@click.option("--avoid-transport", "avoid_transports", type=click.UUID, multiple=True, help="A transport not to use.")
+@directory_option
+def find(
+    source: str,
+    target: str,
+    discovery: str | None,
+    min_hops: int,
+    max_hops: int,
+    count: int,
+    avoid_nodes: tuple[str, ...],
+    avoid_transports: tuple[UUID, ...],
+    directory: Path,
+) -> None:
+    """Find pairs of a path from FROM to TO and one back.
+
+    FROM and TO are public keys, or numbers of a testnet's nodes.
+    """
+    from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
+
+    state = _testnet(directory)
+    request = pb.FindRoutesRequest(
+        from_key=_key(source, state),
+        to_key=_key(target, state),
+        min_hops=min_hops,
+        max_hops=max_hops,
+        count=count,
+        avoid_nodes=[_key(text, state) for text in avoid_nodes],
+        avoid_transports=[avoided.bytes for avoided in avoid_transports],
+    )
+    address = discovery or (state.discovery().interfaces["grpc"] if state is not None else "")
+    if not address:
+        hint = f"name its address by --discovery or {DISCOVERY_VARIABLE}, or start a testnet: skywire testnet up"
+        raise CliError(Exit.NOT_RUNNING, "NO_DISCOVERY", "no discovery to ask", hint)
+    answer = asyncio.run(_ask(address, request))
+    if json_wanted():
+        from skywire_cli.shown import plain
+
+        print_json(plain(answer))
+    else:
+        _print(answer, state)
+
+
+async def _ask(address: str, request: pb.FindRoutesRequest) -> pb.FindRoutesResponse:
+    from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
+    from skywire_common.rpc.client import RpcChannel
+
+    channel = RpcChannel(address, None, None)
+    try:
+        path = "/skywire.transport_discovery.v1.RouteFinder/FindRoutes"
+        return await channel.call(path, request, pb.FindRoutesResponse, timeout=TIMEOUT, signed=False)
+    finally:
+        await channel.close()
+
+
+def _print(answer: pb.FindRoutesResponse, state: State | None) -> None:
+    names = {bytes.fromhex(node.public_key): node.name for node in state.nodes} if state is not None else {}
+    rows = [
+        (
+            f"{number} {direction}",
+            len(path.hops),
+            names.get(hop.from_key, hop.from_key.hex()),
+            names.get(hop.to_key, hop.to_key.hex()),
+            UUID(bytes=hop.transport_id),
+        )
+        for number, pair in enumerate(answer.routes, start=1)
+        for direction, path in (("there", pair.forward), ("back", pair.reverse))
+        for hop in path.hops
+    ]
+    title = f"{len(answer.routes)} found, in a graph {answer.age_ms} ms old"
+    console().print(table(title, ("route", ">hops", "from", "to", "transport"), rows))
+
+
+def _testnet(directory: Path) -> State | None:
+    from skywire_cli.testnet.state import load
+
+    return load(directory)
+
+
+def _key(text: str, state: State | None) -> PublicKey:
+    if text.isdigit() and state is not None:
+        return PublicKey.parse(state.node(int(text)).public_key)
+    return Key().convert(text, None, click.get_current_context())

@@ -1,0 +1,246 @@
+"""`skywire testnet up|status|down`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from skywire_common.errors import Failure
+
+from skywire_cli.failures import CliError, Exit
+from skywire_cli.lazy import JsonGroup
+from skywire_cli.output import console, json_wanted, print_json, table
+from skywire_cli.target import directory_option
+from skywire_cli.testnet.plan import MAX_NODES, MAX_SETUP_NODES, Topology
+from skywire_cli.testnet.state import ServiceState, State, Status, load
+
+if TYPE_CHECKING:
+    from skywire.node.v1 import node_admin_pb2 as pb
+
+    from skywire_cli.testnet.network import Testnet
+
+# Every process may use its whole grace, one group after the other.
+_DOWN_GRACE = 60.0
+_POLL = 0.05
+
+
+@click.group(cls=JsonGroup)
+def testnet() -> None:
+    """Run a whole network on this machine: discovery, setup nodes, nodes, each a process of its own."""
+
+
+@testnet.command()
+@click.option("--nodes", type=click.IntRange(1, MAX_NODES), default=4, show_default=True, help="How many nodes.")
+@click.option(
+    "--topology",
+    type=click.Choice([topology.value for topology in Topology]),
+    default=Topology.LINE.value,
+    show_default=True,
+    help="How they are linked.",
+)
+@click.option("--setup-nodes", type=click.IntRange(1, MAX_SETUP_NODES), default=1, show_default=True, help="How many.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option("--keep", is_flag=True, help="Keep keys, databases and logs when it goes down.")
+@click.option("--detach", is_flag=True, help="Return when everything is up and leave it running.")
+@click.option("--launcher", is_flag=True, hidden=True, help="Be the process that a detached testnet hangs on.")
+@directory_option
+def up(detach: bool, launcher: bool, directory: Path, **shape: Any) -> None:
+    """Start a network and show it until Ctrl-C, then take it down. Everything lies in one directory."""
+    if detach:
+        _detach(directory)
+    else:
+        asyncio.run(_run(_make(directory, **shape), directory if launcher else None))
+
+
+@testnet.command()
+@directory_option
+def status(directory: Path) -> int:
+    """Show what runs; exit code 3 if nothing does, 4 if a process is not ready."""
+    state = load(directory)
+    if state is None or not state.launcher.alive:
+        raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"no testnet runs in {directory}", "skywire testnet up")
+    summaries = asyncio.run(_summaries(state))
+    ready = state.status is Status.READY and all(
+        summary is not None and summary.state == "READY" for summary in summaries.values()
+    )
+    if json_wanted():
+        _print_status_json(state, summaries)
+    else:
+        _print_status(state, summaries)
+    return Exit.OK if ready else Exit.NOT_READY
+
+
+@testnet.command()
+@directory_option
+def down(directory: Path) -> None:
+    """End a testnet, its own processes only, and remove its files, the kept ones if it does not run any more."""
+    from skywire_cli.testnet.network import clean
+
+    state = load(directory)
+    if state is None:
+        raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"there is no testnet in {directory}")
+    ended = state.launcher.end(_DOWN_GRACE)
+    left = load(directory)
+    if left is not None and not (ended and left.keep):
+        clean(directory, left, everything=True)
+    kept = (directory / "testnet.json").exists()
+    if json_wanted():
+        print_json({"ended": ended, "kept": kept})
+    else:
+        said = "ended" if ended else "did not run"
+        click.echo(f"testnet in {directory} {said}{', its files are kept' if kept else ', its files are removed'}")
+
+
+def _make(directory: Path, nodes: int, topology: str, setup_nodes: int, log_level: str, keep: bool) -> Testnet:
+    from skywire_cli.testnet.network import Testnet
+    from skywire_cli.testnet.plan import plan
+
+    planned = plan(nodes, Topology(topology), setup_nodes, log_level=log_level)
+    return Testnet(planned, directory, shape=f"{topology} of {nodes}", keep=keep)
+
+
+async def _run(net: Testnet, detached: Path | None) -> None:
+    """Bring it up, wait for a signal, take it down; a second signal kills what is left."""
+    from skywire_cli.testnet.network import LAUNCHER_LOG
+    from skywire_cli.testnet.view import Screen
+
+    stop = stop_on_signals(net.kill_all)
+    quiet = detached is not None or json_wanted()
+    with nullcontext() if quiet else Screen() as screen:
+        if screen is not None:
+            net.follow(screen.show)
+        rising = asyncio.create_task(net.up())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((rising, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not rising.done():
+            rising.cancel()
+            await asyncio.wait((rising,))
+            return
+        try:
+            await rising
+            if detached is not None:
+                _write_to(detached / LAUNCHER_LOG)
+            elif quiet:
+                print_json(net.state.document())
+            await stopping
+        finally:
+            stopping.cancel()
+            await net.down()
+
+
+def stop_on_signals(again: Callable[[], None]) -> asyncio.Event:
+    """Return an event that SIGINT, SIGTERM and SIGHUP set; a second one calls `again`."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            again()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop
+
+
+def _write_to(log: Path) -> None:
+    """Let go of the terminal: whatever the launcher still has to say goes to a file."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.dup2(descriptor, sys.stderr.fileno())
+    os.close(descriptor)
+
+
+def _detach(directory: Path) -> None:
+    """Start this command again as a session of its own, and wait until its testnet is up."""
+    line = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--json")]
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", "skywire_cli", *line, "--json", "--launcher"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        state = _follow(launcher, directory)
+    except BaseException:
+        launcher.terminate()
+        launcher.wait()
+        raise
+    if json_wanted():
+        print_json(state.document())
+
+
+def _follow(launcher: subprocess.Popen[bytes], directory: Path) -> State:
+    """Show the state until it is up; raises the launcher's error if it ends before."""
+    from skywire_cli.testnet.view import Screen
+
+    with nullcontext() if json_wanted() else Screen() as screen:
+        while True:
+            ended = launcher.poll() is not None
+            state = load(directory)
+            if ended:
+                raise _error_of(launcher)
+            if state is not None and state.launcher.pid == launcher.pid:
+                if screen is not None:
+                    screen.show(state)
+                if state.status is Status.READY:
+                    return state
+            time.sleep(_POLL)
+
+
+def _error_of(launcher: subprocess.Popen[bytes]) -> CliError:
+    said = launcher.stderr.read().decode(errors="replace") if launcher.stderr is not None else ""
+    try:
+        error = json.loads(said.splitlines()[-1])
+        return CliError(Exit(launcher.returncode), error["code"], error["message"], error["hint"], error["details"])
+    except (ValueError, IndexError, KeyError):
+        return CliError(Exit.NOT_READY, "START_FAILED", f"the launcher ended: {said.strip() or launcher.returncode}")
+
+
+async def _summaries(state: State) -> dict[str, pb.GetSummaryResponse | None]:
+    """Ask every node at once; None for one that does not answer."""
+    from skywire_cli.admin import NodeAdmin
+
+    async def ask(node: ServiceState) -> pb.GetSummaryResponse | None:
+        async with NodeAdmin(node.socket) as admin:
+            try:
+                return await admin.summary()
+            except Failure:
+                return None
+
+    nodes = [node for node in state.nodes if "admin" in node.interfaces]
+    answers = await asyncio.gather(*(ask(node) for node in nodes))
+    return {node.name: answer for node, answer in zip(nodes, answers, strict=True)}
+
+
+def _print_status(state: State, summaries: dict[str, pb.GetSummaryResponse | None]) -> None:
+    from skywire_cli.testnet.view import render
+
+    out = console()
+    out.print(render(state))
+    rows: list[tuple[object, ...]] = []
+    for name, said in summaries.items():
+        if said is None:
+            rows.append((name, "does not answer", "", "", "", "", ""))
+        else:
+            state_text = " ".join((said.state, *said.reasons))
+            links, apps = f"{said.transports_up} of {said.transports}", f"{said.apps_ready} of {said.apps}"
+            rows.append((name, state_text, links, apps, said.loops, said.rules, said.packets_forwarded))
+    out.print(table("nodes", ("node", "says", "transports up", "apps ready", ">loops", ">rules", ">forwarded"), rows))
+
+
+def _print_status_json(state: State, summaries: dict[str, pb.GetSummaryResponse | None]) -> None:
+    from skywire_cli.shown import plain
+
+    said = {name: plain(summary) if summary is not None else None for name, summary in summaries.items()}
+    print_json({**state.document(), "summaries": said})
