@@ -8,9 +8,9 @@ from uuid import UUID
 
 from skywire_common.errors import DecodeError
 from skywire_common.keys import PublicKey
+from skywire_common.packet import MAX_ROUTE_ID
 
 ID_SIZE = 16
-MAX_ROUTE_ID = 0xFFFF_FFFF
 MAX_EPOCH_SECONDS = (1 << 63) - 1
 
 T = TypeVar("T", bound=Collection[object])
