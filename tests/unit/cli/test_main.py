@@ -1,0 +1,114 @@
+"""The command line: exit codes, errors as JSON, nothing loaded that is not needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from skywire_cli.main import cli, run
+
+GOLDEN = Path(__file__).parents[2] / "vectors" / "skywire-2019.json"
+
+
+def test_every_command_has_a_page_of_help(capsys: pytest.CaptureFixture[str]) -> None:
+    import click
+
+    context = click.Context(cli)
+    pending = [(name,) for name in cli.list_commands(context)]
+    assert {"keygen", "node", "route", "testnet", "vectors"} <= {name for (name,) in pending}
+    while pending:
+        path = pending.pop()
+        command: click.Command | None = cli
+        for name in path:
+            assert isinstance(command, click.Group)
+            command = command.get_command(context, name)
+        assert command is not None and command.help, path
+        assert any("--json" in parameter.opts for parameter in command.params), path
+        assert run([*path, "--help"]) == 0
+        assert "Usage: skywire " + " ".join(path) in capsys.readouterr().out
+        if isinstance(command, click.Group):
+            pending += [(*path, name) for name in command.list_commands(context)]
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "code"),
+    [
+        (["nonsense"], 2, "USAGE"),
+        (["node", "rules", "drop"], 2, "USAGE"),
+        (["vectors", "check", "no/such/file"], 2, "USAGE"),
+        (["node", "summary", "--socket", "no/such/socket"], 3, "UNAVAILABLE"),
+        (["node", "summary", "--dir", "no/such/testnet"], 3, "NO_TESTNET"),
+        (["testnet", "status", "--dir", "no/such/testnet"], 3, "NO_TESTNET"),
+        (["testnet", "down", "--dir", "no/such/testnet"], 3, "NO_TESTNET"),
+        (["testnet", "up", "--nodes", "2", "--topology", "ring", "--dir", "no/such/testnet"], 2, "REFUSED"),
+        (["route", "find", "1", "2", "--dir", "no/such/testnet"], 2, "USAGE"),
+        (["route", "find", "02" * 33, "03" * 33, "--dir", "no/such/testnet"], 3, "NO_DISCOVERY"),
+        (["route", "find", "02" * 33, "03" * 33, "--discovery", "127.0.0.1:1"], 3, "UNAVAILABLE"),
+        (["node", "transports", "add", "zz"], 2, "USAGE"),
+    ],
+)
+def test_errors_are_one_line_of_json_and_an_exit_code(
+    line: list[str], status: int, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*line, "--json"]) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    document = json.loads(err)
+    assert set(document) == {"code", "message", "hint", "details"}
+    assert document["code"] == code
+    assert document["message"]
+
+
+def test_errors_for_people_name_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["node", "rules", "--dir", "no/such/testnet"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no testnet runs in no/such/testnet" in err
+    assert "hint: " in err
+
+
+def test_json_may_stand_anywhere_on_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (["--json", "vectors", "check"], ["vectors", "--json", "check"], ["vectors", "check", "--json"]):
+        assert run([*line, str(GOLDEN)]) == 0
+        assert json.loads(capsys.readouterr().out)["passed"] is True
+
+
+def test_vectors_that_differ_end_in_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(GOLDEN.read_text())
+    document["packets"][1]["route_id"] += 1
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(document))
+    assert run(["vectors", "check", str(changed)]) == 1
+    text = capsys.readouterr().out
+    assert "packets[1]" in text
+    assert "NOT all hold" in text
+    assert run(["vectors", "check", str(changed), "--json"]) == 1
+    sections = {section["section"]: section for section in json.loads(capsys.readouterr().out)["sections"]}
+    assert sections["packets"]["differing"] == 1
+    assert sections["keys"]["differing"] == 0
+
+
+def test_help_loads_neither_grpc_nor_rich_nor_sql() -> None:
+    program = (
+        "import sys; from skywire_cli.main import run; run(['--help']);"
+        "print([m for m in ('grpc', 'rich', 'sqlalchemy', 'coincurve', 'asyncio', 'pydantic') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_key_file_is_the_owners_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from skywire_common.curve import SecretKey
+
+    file = tmp_path / "secret.key"
+    assert run(["keygen", str(file)]) == 0
+    printed = capsys.readouterr().out.strip()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert str(SecretKey.load(file).public) == printed
+    before = file.read_bytes()
+    assert run(["keygen", str(file), "--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["code"] == "ALREADY_EXISTS"
+    assert file.read_bytes() == before
