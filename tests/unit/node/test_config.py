@@ -1,0 +1,112 @@
+"""The node's configuration: the file of the docs is read, and mistakes are named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from skywire_common.curve import SecretKey
+from skywire_common.runtime.config import ConfigError, load
+from skywire_node.config import NodeSettings
+
+KEYS = [SecretKey.generate() for _ in range(4)]
+NODE, DISCOVERY, SETUP, REMOTE = (str(key.public) for key in KEYS)
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> dict[str, Any]:
+    key = tmp_path / "node.key"
+    key.touch(mode=0o600)
+    key.write_text(KEYS[0].to_bytes().hex())
+    return {
+        "node": {"static_public_key": NODE, "static_secret_key_file": str(key)},
+        "transport_discovery": {"address": "127.0.0.1:9", "public_key": DISCOVERY},
+        "setup_nodes": [{"address": "127.0.0.1:10", "public_key": SETUP}],
+        "trusted_nodes": [REMOTE],
+        "transports": [{"public_key": REMOTE, "type": "tcp", "public": True, "address": "127.0.0.1:11"}],
+        "apps": [
+            {"app": "chat", "version": "1.0", "auto_start": True, "port": 1, "args": ["-v"], "env": {"HOME": "/"}},
+            {"app": "helloworld", "version": "1.0", "auto_start": False, "port": 80},
+        ],
+        "apps_path": str(tmp_path / "apps"),
+        "local_path": str(tmp_path / "local"),
+        "log_level": "debug",
+        "interfaces": {
+            "link": "127.0.0.1:0",
+            "control": "127.0.0.1:0",
+            "metrics": "127.0.0.1:0",
+            "admin": str(tmp_path / "admin.sock"),
+        },
+    }
+
+
+def read(tmp_path: Path, document: dict[str, Any]) -> NodeSettings:
+    file = tmp_path / "node.json"
+    file.write_text(json.dumps(document))
+    return load(NodeSettings, file)
+
+
+def test_a_whole_file(tmp_path: Path, document: dict[str, Any]) -> None:
+    settings = read(tmp_path, document)
+    assert settings.node.secret().public == KEYS[0].public
+    assert settings.trusted() == {KEYS[3].public}
+    assert settings.apps[0].executable == "chat.v1.0"
+    assert settings.apps[1].args == ()
+    assert settings.transports[0].address == "127.0.0.1:11"
+    assert settings.limits.idle_limit_s is None
+    assert settings.log_level == "debug"
+
+
+def test_the_least_file(tmp_path: Path, document: dict[str, Any]) -> None:
+    least = {name: document[name] for name in ("node", "transport_discovery")}
+    del least["node"]["static_public_key"]
+    least["interfaces"] = {"admin": str(tmp_path / "admin.sock")}
+    settings = read(tmp_path, least)
+    assert settings.trusted() == frozenset()
+    assert settings.interfaces.link == "127.0.0.1:0"
+
+
+def test_the_environment_overrules_the_file(
+    tmp_path: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKYWIRE_INTERFACES__LINK", "0.0.0.0:7000")
+    assert read(tmp_path, document).interfaces.link == "0.0.0.0:7000"
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "says"),
+    [
+        ("node.static_public_key", REMOTE, "static_public_key is not the key"),
+        ("node.static_secret_key_file", "/nowhere/at/all", "No such file"),
+        ("apps.1.port", 1, "two apps on the same port"),
+        ("apps.1.port", 49152, "apps.1.port"),
+        ("apps.1.app", "chat", "two apps with the same name"),
+        ("apps.1.app", "../chat", "apps.1.app"),
+        ("apps.1.version", "1/2", "apps.1.version"),
+        ("transports.0.type", "dmsg", "transports.0.type"),
+        ("transports.0.adress", "127.0.0.1:1", "the nearest is address"),
+        ("setup_nodes.0.address", "127.0.0.1", "HOST:PORT"),
+        ("trusted_nodes", ["AB"], "66 lower-case hex digits"),
+        ("interfaces.admin", "/" + "a" * 120, "at most 107 bytes"),
+        ("limits", {"idle_limit_s": 1}, "limits.idle_limit_s"),
+        ("log_level", "loud", "log_level"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, document: dict[str, Any], where: str, value: object, says: str) -> None:
+    place: Any = document
+    *path, last = where.split(".")
+    for part in path:
+        place = place[int(part)] if part.isdigit() else place[part]
+    place[last] = value
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, document)
+    assert says in str(caught.value)
+    assert KEYS[0].to_bytes().hex() not in str(caught.value)
+
+
+def test_two_transports_alike_are_refused(tmp_path: Path, document: dict[str, Any]) -> None:
+    document["transports"] *= 2
+    with pytest.raises(ConfigError, match="two transports to the same node"):
+        read(tmp_path, document)
