@@ -154,6 +154,13 @@ class Endpoint:
         self.state = State.CLOSED
         return frames.encode(frames.Close(self.sending.next_offset, frames.CloseMode.ABORT, reason))
 
+    @property
+    def finishing(self) -> bool:
+        """Whether all bytes of both directions are where they belong, and only farewells are missing."""
+        return self.state is State.DONE or (
+            self.receiving.complete and self.sending.closing and not self.sending.unacknowledged
+        )
+
     # -- the network's side
 
     def receive(self, payload: bytes | memoryview, now: float) -> list[Event]:

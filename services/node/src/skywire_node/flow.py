@@ -1,0 +1,68 @@
+"""Who may send next: the node's own loops in turn, then every link that holds packets is written.
+
+Reading from one socket or pipe may touch many loops and links. Each is noted here once and served once the reading is
+done, so that many small packets leave in one record and no loop can keep the others waiting: a turn is TURN packets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+TURN = 2  # packets of one loop before the next loop has its turn
+
+
+class Sender(Protocol):
+    """A loop as the flow sees it."""
+
+    def send(self, most: int) -> bool:
+        """Put up to `most` packets into the link; True if there is more and the link has room."""
+
+
+class Flushable(Protocol):
+    """A link as the flow sees it."""
+
+    def flush(self) -> None:
+        """Write what was collected."""
+
+
+class Flow:
+    """Loops that have something to send, links that have something to write."""
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        self._call_soon = call_soon
+        self._loops: dict[Sender, None] = {}  # in order of their turns
+        self._links: dict[Flushable, None] = {}
+        self._scheduled = False
+
+    def wake(self, loop: Sender) -> None:
+        """Give the loop a turn as soon as the present reading is done."""
+        self._loops[loop] = None
+        self._schedule()
+
+    def forget(self, loop: Sender) -> None:
+        """Take a loop out that is over."""
+        self._loops.pop(loop, None)
+
+    def dirty(self, link: Flushable) -> None:
+        """Note that the link holds packets."""
+        self._links[link] = None
+        self._schedule()
+
+    def flush(self) -> None:
+        """Write what every link holds, now."""
+        links, self._links = self._links, {}
+        for link in links:
+            link.flush()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        loops, self._loops = self._loops, {}
+        while loops:
+            loops = {loop: None for loop in loops if loop.send(TURN)}
+        self.flush()

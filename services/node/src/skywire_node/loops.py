@@ -1,0 +1,408 @@
+"""The loops of a node that lead to other nodes: dialled, confirmed, found by their packets, ended.
+
+Keys come from Noise KK between the two nodes. The prologue binds a handshake to its loop id, both ends and the
+initiator's epoch, so no setup node can give a message another meaning. A first message that was seen before is refused
+before any state is made, unless it repeats the set-up that made a loop which still lives: then the other setup node has
+taken over, and the loop goes on over its rules.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import structlog
+from skywire_common.curve import SecretKey
+from skywire_common.drops import DropReason
+from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
+from skywire_common.keys import Addr, PublicKey
+from skywire_common.loop.endpoint import Dropped, Endpoint
+from skywire_common.noise import Handshake, Pattern
+from skywire_common.routes import PathPair
+from skywire_common.rules import AppRule, NodeRules, PlacedRule
+
+from skywire_node.edge import Listener
+from skywire_node.flow import Flow
+from skywire_node.leases import Installed
+from skywire_node.link.records import Kind
+from skywire_node.routed_loop import RoutedLoop, Routes, Timer
+from skywire_node.router import Outlet, Router
+from skywire_node.table import RoutingTable
+
+MAX_LOOPS = 20_000
+MAX_SEEN = 65_536  # loop ids whose first message is remembered
+_PROLOGUE = b"skywire loop 1"
+
+log = structlog.get_logger("loops")
+
+
+class Wanted(NamedTuple):
+    """A set-up to ask for. `loop_id` is empty for a new loop; a reroute brings no Noise message."""
+
+    setup_id: bytes
+    loop_id: bytes
+    initiator: Addr
+    responder: Addr
+    initiator_epoch: int
+    forward_id: int
+    app_id: int
+    noise_message: bytes
+
+
+class Made(NamedTuple):
+    """What a set-up made: this node's rules, and what is needed to renew and close the others."""
+
+    initiator_rules: Sequence[PlacedRule]
+    noise_message: bytes
+    responder_epoch: int
+    rules: Sequence[NodeRules]
+    expiry: int
+    paths: PathPair
+
+
+class Offered(NamedTuple):
+    """A loop, or new routes for one, that a setup node asks this node to confirm."""
+
+    setup_id: bytes
+    loop_id: bytes  # empty: a new loop
+    initiator: Addr
+    responder: Addr
+    initiator_epoch: int
+    noise_message: bytes
+    forward_id: int
+    app_id: int
+    rules: Sequence[NodeRules]
+
+
+class SetUps(Protocol):
+    """The setup nodes as loops see them; every call raises Failure."""
+
+    async def create(self, wanted: Wanted) -> Made:
+        """Find routes and have them installed: a new loop, or new routes if `wanted.loop_id` is set."""
+
+    def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey, reason: str) -> None:
+        """Have the rules of a loop removed and its other edge told, in the background."""
+
+
+class Loops:
+    """All loops to other nodes, by the route id that their packets arrive on and by loop id."""
+
+    def __init__(
+        self,
+        secret: SecretKey,
+        epoch: int,
+        table: RoutingTable,
+        flow: Flow,
+        setups: SetUps,
+        *,
+        clock: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        epoch_clock: Callable[[], float],
+        draw: Callable[[int], bytes],
+        listener: Callable[[int], Listener | None],
+        rerouting: Callable[[RoutedLoop, str], None],
+    ) -> None:
+        """`draw` returns so many random bytes; `rerouting` is called when a loop's route is lost or silent."""
+        self.by_id: dict[bytes, RoutedLoop] = {}
+        self.refused: Counter[str] = Counter()
+        self.router: Router  # set by the composition root: router and loops need each other
+        self.clock = clock
+        self.call_later = call_later
+        self._by_app_id: dict[int, RoutedLoop] = {}
+        self._confirmed: dict[bytes, tuple[bytes, bytes]] = {}  # loop id: message 1, message 2
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._secret = secret
+        self._epoch = epoch
+        self._table = table
+        self._flow = flow
+        self._setups = setups
+        self._epoch_clock = epoch_clock
+        self._draw = draw
+        self._listener = listener
+        self._rerouting = rerouting
+        self._waiting: dict[Outlet, dict[RoutedLoop, None]] = {}
+
+    # -- making loops
+
+    async def dial(self, app: str, local_port: int, remote: Addr) -> RoutedLoop:
+        """Set a loop up; raises Failure that says which hop, which phase, why."""
+        if len(self.by_id) >= MAX_LOOPS:
+            raise Failure(ErrorCode.LIMIT_REACHED, f"{MAX_LOOPS} loops", FailureFields(limit="loops"))
+        loop_id = self._draw(16)
+        local = Addr(self._secret.public, local_port)
+        handshake = self._handshake(loop_id, local, remote, self._epoch, remote.public_key, initiator=True)
+        forward_id, app_id = self.reserve(loop_id)
+        try:
+            made = await self._setups.create(
+                Wanted(loop_id, b"", local, remote, self._epoch, forward_id, app_id, handshake.write())
+            )
+            try:
+                handshake.read(made.noise_message)
+            except DecodeError as error:
+                raise Failure(
+                    ErrorCode.HANDSHAKE_FAILED,
+                    "the responder's answer is not authentic",
+                    FailureFields(phase=Phase.CONFIRM, hop_key=remote.public_key, setup_id=loop_id),
+                ) from error
+            self.install(loop_id, made)
+        except BaseException:
+            self._table.remove(loop_id, None)
+            raise
+        routes = Routes(loop_id, forward_id, app_id, made.rules, made.paths, made.expiry)
+        loop = self._new(loop_id, local, remote, app, made.responder_epoch, handshake, routes, initiator=True)
+        log.info("loop open", loop=loop_id.hex(), setup_id=loop_id.hex(), remote=str(remote), hops=_hops(made.paths))
+        return loop
+
+    def reserve(self, setup_id: bytes) -> tuple[int, int]:
+        """Reserve this node's own two ids for a set-up: forward and app."""
+        forward_id, app_id = self._table.reserve(setup_id, 2, self.clock(), lambda: int.from_bytes(self._draw(4)))
+        return forward_id, app_id
+
+    def install(self, setup_id: bytes, made: Made) -> None:
+        """Install this node's own rules of a set-up; raises Failure."""
+        self._table.install(setup_id, list(made.initiator_rules), self.clock(), self._epoch_clock())
+
+    def confirm(self, offered: Offered) -> bytes:
+        """Take an incoming loop and return message 2 of its handshake; raises Failure."""
+        if offered.responder.public_key != self._secret.public:
+            raise Failure(ErrorCode.INVALID_ARGUMENT, "the responder of this loop is another node")
+        self._check_rules(offered)
+        if offered.loop_id:
+            self._confirm_reroute(offered)
+            return b""
+        repeated = self._confirmed.get(offered.setup_id)
+        loop = self.by_id.get(offered.setup_id)
+        if loop is not None and repeated is not None and repeated[0] == offered.noise_message:
+            self.reroute(loop, _routes(offered))
+            return repeated[1]
+        if offered.setup_id in self._seen:
+            self.refused["replayed"] += 1
+            raise Failure(ErrorCode.REPLAYED, "this loop was offered before", FailureFields(setup_id=offered.setup_id))
+        return self._accept(offered)
+
+    def _accept(self, offered: Offered) -> bytes:
+        if len(self.by_id) >= MAX_LOOPS:
+            raise Failure(ErrorCode.LIMIT_REACHED, f"{MAX_LOOPS} loops", FailureFields(limit="loops"))
+        port = offered.responder.port
+        listener = self._listener(port)
+        if listener is None:
+            raise Failure(ErrorCode.PORT_CLOSED, f"no app listens on port {port}")
+        handshake = self._handshake(
+            offered.setup_id,
+            offered.initiator,
+            offered.responder,
+            offered.initiator_epoch,
+            offered.initiator.public_key,
+            initiator=False,
+        )
+        try:
+            handshake.read(offered.noise_message)
+        except DecodeError as error:
+            self.refused["handshake"] += 1
+            raise Failure(ErrorCode.HANDSHAKE_FAILED, "the initiator's message is not authentic") from error
+        answer = handshake.write()
+        self._remember(offered.setup_id)
+        self._reset_older(offered.initiator.public_key, offered.initiator_epoch)
+        loop = self._new(
+            offered.setup_id,
+            offered.responder,
+            offered.initiator,
+            "",
+            offered.initiator_epoch,
+            handshake,
+            _routes(offered),
+            initiator=False,
+        )
+        try:
+            listener.offer(loop)
+        except Failure as failure:
+            self._forget(loop)
+            raise failure.within(phase=Phase.CONFIRM, hop_key=self._secret.public) from failure
+        self._confirmed[offered.setup_id] = (offered.noise_message, answer)
+        log.info("loop accepted", loop=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), remote=str(loop.remote))
+        return answer
+
+    def _confirm_reroute(self, offered: Offered) -> None:
+        loop = self.by_id.get(offered.loop_id)
+        if loop is None or loop.remote != offered.initiator or loop.local != offered.responder:
+            raise Failure(ErrorCode.LOOP_RESET, "this node has no such loop (any more)")
+        if loop.remote_epoch != offered.initiator_epoch:
+            raise Failure(ErrorCode.LOOP_RESET, "the loop belongs to an earlier life of its initiator")
+        self.reroute(loop, _routes(offered))
+
+    def reroute(self, loop: RoutedLoop, routes: Routes) -> None:
+        """Have a loop go on over other routes; those that it used before are freed."""
+        self._free(loop.routes)
+        loop.rerouted(routes)
+        self._move(loop, routes.app_id)
+
+    def _check_rules(self, offered: Offered) -> None:
+        """Check that the rules the offer names are here, of this set-up, and mean this loop."""
+        arriving = self._table.rules.get(offered.app_id)
+        leaving = self._table.rules.get(offered.forward_id)
+        if arriving is None or leaving is None or arriving.setup_id != offered.setup_id != b"":
+            raise Failure(ErrorCode.CONFLICT, "the rules of this loop are not installed here")
+        rule = arriving.rule
+        if not isinstance(rule, AppRule) or rule.remote != offered.initiator:
+            raise Failure(ErrorCode.CONFLICT, "the app rule names another loop")
+        if rule.local_port != offered.responder.port or leaving.setup_id != offered.setup_id:
+            raise Failure(ErrorCode.CONFLICT, "the rules belong to another loop")
+
+    def _handshake(
+        self, loop_id: bytes, initiator_: Addr, responder: Addr, epoch: int, remote: PublicKey, *, initiator: bool
+    ) -> Handshake:
+        parts = [_PROLOGUE, loop_id, epoch.to_bytes(8, "big")]
+        for addr in (initiator_, responder):
+            parts += (bytes(addr.public_key), addr.port.to_bytes(2, "big"))
+        try:
+            return Handshake(
+                Pattern.KK,
+                initiator=initiator,
+                secret=self._secret,
+                remote=remote,
+                ephemeral=SecretKey(self._draw(32)),
+                prologue=b"".join(parts),
+            )
+        except DecodeError as error:
+            raise Failure(ErrorCode.INVALID_ARGUMENT, str(error)) from error
+
+    def _new(
+        self,
+        loop_id: bytes,
+        local: Addr,
+        remote: Addr,
+        app: str,
+        remote_epoch: int,
+        handshake: Handshake,
+        routes: Routes,
+        *,
+        initiator: bool,
+    ) -> RoutedLoop:
+        endpoint = Endpoint(*handshake.split(), self.clock())
+        loop = RoutedLoop(loop_id, local, remote, app, initiator, remote_epoch, endpoint, routes, self)
+        self.by_id[loop_id] = loop
+        self._by_app_id[routes.app_id] = loop
+        if initiator:
+            endpoint.ping()  # commits the rules of both routes, and measures them
+            self.wake(loop)
+        return loop
+
+    def _remember(self, loop_id: bytes) -> None:
+        self._seen[loop_id] = None
+        if len(self._seen) > MAX_SEEN:
+            self._seen.popitem(last=False)
+
+    def _reset_older(self, remote: PublicKey, epoch: int) -> None:
+        """End the loops that an earlier life of the same node left behind."""
+        for loop in [one for one in self.by_id.values() if one.remote.public_key == remote]:
+            if loop.remote_epoch != epoch:
+                loop.ended_by(Failure(ErrorCode.LOOP_RESET, "the other node was started anew"))
+
+    # -- packets and turns
+
+    def deliver(self, route_id: int, rule: Installed, payload: memoryview, now: float) -> None:
+        """Hand one packet's payload to its loop; the router calls this."""
+        loop = self._by_app_id.get(route_id)
+        if loop is None:
+            self.router.dropped[DropReason.NO_LOOP] += 1
+            return
+        loop.receive(payload, now)
+
+    def way(self, forward_id: int) -> tuple[Installed, Outlet] | None:
+        """Return a forward rule of this node's own and the link it leads to."""
+        rule = self._table.rules.get(forward_id)
+        if rule is None or rule.next_transport is None:
+            return None
+        link = self.router.links.get(rule.next_transport)
+        return (rule, link) if link is not None else None
+
+    def wake(self, loop: RoutedLoop) -> None:
+        """Give the loop a turn to send."""
+        self._flow.wake(loop)
+
+    def wait_for(self, link: Outlet, loop: RoutedLoop) -> None:
+        """Give the loop a turn when the link has room again."""
+        self._waiting.setdefault(link, {})[loop] = None
+
+    def writable(self, link: Outlet) -> None:
+        """A link has room again, or is over: every loop that waits for it has a turn."""
+        for loop in self._waiting.pop(link, ()):
+            self._flow.wake(loop)
+
+    def dropped(self, event: Dropped) -> None:
+        """Count a packet that an endpoint refused."""
+        self.router.dropped[event.reason] += 1
+
+    # -- ends
+
+    def route_silent(self, loop: RoutedLoop, reason: str) -> None:
+        """Have another route found for a loop."""
+        self._rerouting(loop, reason)
+
+    def route_dead(self, route_id: int, reason: str) -> None:
+        """A rule of one of this node's own loops leads nowhere, or nothing comes on it any more."""
+        for loop in list(self.by_id.values()):
+            if route_id in (loop.routes.forward_id, loop.routes.app_id):
+                loop.route_lost(reason)
+
+    def torn_down(self, app_id: int) -> None:
+        """The other edge took the route to this node down: it has closed the loop, or someone on the way says so."""
+        loop = self._by_app_id.get(app_id)
+        if loop is not None:
+            if loop.endpoint.finishing:
+                loop.ended_by(None)
+            else:
+                loop.route_lost("the route was taken down")
+
+    def closed_by_peer(self, loop_id: bytes, reason: str) -> bool:
+        """A setup node says that the other edge closed a loop; False if it is not here."""
+        loop = self.by_id.get(loop_id)
+        if loop is None:
+            return False
+        loop.ended_by(Failure.parse(reason) if reason else None)
+        return True
+
+    def undo(self, app_id: int) -> None:
+        """End a loop whose set-up failed after this node had confirmed it."""
+        loop = self._by_app_id.get(app_id)
+        if loop is not None:
+            loop.ended_by(Failure(ErrorCode.CLOSED, "the set-up of this loop failed"))
+
+    def over(self, loop: RoutedLoop, reason: Failure | None, *, orderly: bool) -> None:
+        """Free the rules of a closed loop: along the route by a teardown, and through a setup node if that may fail."""
+        self._forget(loop)
+        self._free(loop.routes)
+        if not orderly:
+            self._setups.close_later(loop.routes, loop.loop_id, loop.remote.public_key, str(reason or ""))
+        log.info("loop closed", loop=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), reason=str(reason or "orderly"))
+
+    def _free(self, routes: Routes) -> None:
+        """Remove this node's rules and have the route's other nodes remove theirs."""
+        way = self.way(routes.forward_id)
+        if way is not None:
+            rule, link = way
+            link.record(Kind.TEARDOWN, rule.next_id.to_bytes(4, "big"))
+        self._table.drop((routes.forward_id, routes.app_id))
+        self._by_app_id.pop(routes.app_id, None)
+
+    def _move(self, loop: RoutedLoop, app_id: int) -> None:
+        for route_id in [key for key, value in self._by_app_id.items() if value is loop and key != app_id]:
+            del self._by_app_id[route_id]
+        self._by_app_id[app_id] = loop
+
+    def _forget(self, loop: RoutedLoop) -> None:
+        self.by_id.pop(loop.loop_id, None)
+        self._by_app_id.pop(loop.routes.app_id, None)
+        self._confirmed.pop(loop.loop_id, None)
+        self._flow.forget(loop)
+        for waiting in self._waiting.values():
+            waiting.pop(loop, None)
+
+
+def _routes(offered: Offered) -> Routes:
+    return Routes(offered.setup_id, offered.forward_id, offered.app_id, offered.rules)
+
+
+def _hops(paths: PathPair) -> int:
+    return len(paths.forward)

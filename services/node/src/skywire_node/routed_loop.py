@@ -1,0 +1,324 @@
+"""A loop to another node: its endpoint, its routes, its app, and the timer between them.
+
+    OPEN ──route lost──▶ PAUSED ──route back, or another one──▶ OPEN
+      └────────┴── close, abort, patience over ──▶ CLOSING ──▶ CLOSED
+
+The node's part is in `LoopHost`: where links and rules are found, when a timer rings, what a loop's end takes with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LoopError
+from skywire_common.keys import Addr
+from skywire_common.loop.endpoint import OVERHEAD, Closed, Delivered, Dropped, Ended, Endpoint, State
+from skywire_common.routes import PathPair
+from skywire_common.rules import NodeRules
+
+from skywire_node.edge import LoopReader
+from skywire_node.leases import Installed
+from skywire_node.router import Outlet
+
+PATIENCE = 60.0  # seconds that a loop without a route waits for one
+MAX_EARLY = 4 * 1024 * 1024  # bytes kept for a reader that is not attached yet: the whole window at most
+_SOON = 0.001
+_BLOCKED = 0.05  # how long a timer waits at least while there is no way to send
+
+log = structlog.get_logger("loop")
+
+
+@dataclass
+class Routes:
+    """What one set-up installed for a loop. `rules` are those on other nodes, for renewing and closing."""
+
+    setup_id: bytes
+    forward_id: int  # this node's forward rule: packets leave by it
+    app_id: int  # this node's app rule: packets arrive on it
+    rules: Sequence[NodeRules] = ()
+    paths: PathPair | None = None
+    expiry: int = 0
+
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """Let it not come."""
+
+
+class LoopHost(Protocol):
+    """What a loop needs of its node."""
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        """Have `call` called in `delay` seconds."""
+
+    def clock(self) -> float:
+        """Monotonic seconds."""
+
+    def way(self, forward_id: int) -> tuple[Installed, Outlet] | None:
+        """Return the forward rule and the link it leads to; None if either is gone."""
+
+    def wake(self, loop: RoutedLoop) -> None:
+        """Give the loop a turn to send."""
+
+    def wait_for(self, link: Outlet, loop: RoutedLoop) -> None:
+        """Give the loop a turn when the link has room again."""
+
+    def dropped(self, event: Dropped) -> None:
+        """Count a packet that the endpoint refused."""
+
+    def route_silent(self, loop: RoutedLoop, reason: str) -> None:
+        """The loop's route is lost or silent: find another one, or wait."""
+
+    def over(self, loop: RoutedLoop, reason: Failure | None, *, orderly: bool) -> None:
+        """The loop is closed: free its rules and forget it."""
+
+
+@dataclass(eq=False)
+class RoutedLoop:
+    """An open loop, as `edge.Loop` for its app and as a sender for the flow."""
+
+    loop_id: bytes
+    local: Addr
+    remote: Addr
+    app: str
+    initiator: bool
+    remote_epoch: int
+    endpoint: Endpoint
+    routes: Routes
+    host: LoopHost
+    state: str = "OPEN"
+    reason: str = ""
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    reroutes: int = 0
+    paused_at: float = 0.0
+    _reader: LoopReader | None = None
+    _early: list[bytes] = field(default_factory=list)
+    _early_end: list[Callable[[LoopReader], None]] = field(default_factory=list)
+    _timer: Timer | None = None
+    _timer_at: float = 0.0
+    _blocked: bool = False
+
+    # -- the app's side: edge.Loop
+
+    def attach(self, reader: LoopReader) -> None:
+        """Name the reader and hand over what came before it."""
+        self._reader = reader
+        early, self._early = self._early, []
+        for data in early:
+            reader.on_data(data)
+        for call in self._early_end:
+            call(reader)
+        self._early_end.clear()
+
+    def write(self, data: bytes) -> bool:
+        """Take all of `data`; False: wait for `on_writable`."""
+        self.bytes_sent += len(data)
+        more = self.endpoint.write(data)
+        self.host.wake(self)
+        return more
+
+    def consumed(self, size: int) -> None:
+        """Grant as many bytes more to the remote app."""
+        if self.state != "CLOSED":
+            now = self.host.clock()
+            self.endpoint.consumed(size, now)
+            due = self.endpoint.receiving.ack_due
+            if due is not None and due <= now:
+                self.host.wake(self)
+
+    def finish(self) -> None:
+        """End this direction after what was written."""
+        if self.state != "CLOSED":
+            self.endpoint.finish()
+            self.host.wake(self)
+
+    def close(self, reason: Failure | None = None) -> None:
+        """Deliver what was written and end; with a reason: end at once."""
+        if self.state == "CLOSED":
+            return
+        if reason is not None:
+            self.abort(reason)
+            return
+        self.state = "CLOSING"
+        self.endpoint.close(self.host.clock())
+        self.host.wake(self)
+
+    # -- the network's side
+
+    def receive(self, payload: memoryview, now: float) -> None:
+        """Take one packet's payload."""
+        try:
+            events = self.endpoint.receive(payload, now)
+        except LoopError as error:
+            self.abort(Failure(ErrorCode.CLOSED, str(error)))
+            return
+        if self.state == "PAUSED":
+            self.resume()
+        self._act(events)
+        if self.state != "CLOSED":
+            self.host.wake(self)
+
+    def _act(self, events: Sequence[Delivered | Ended | Closed | Dropped]) -> None:
+        for event in events:
+            match event:
+                case Delivered(data):
+                    self.bytes_received += len(data)
+                    if self._reader is not None:
+                        self._reader.on_data(data)
+                    else:
+                        self._early.append(bytes(data))  # the window bounds it
+                case Ended():
+                    self._tell(lambda reader: reader.on_end())
+                case Closed(reason):
+                    self._over(_remote_failure(reason, self.loop_id) if reason else None, orderly=True)
+                case Dropped():
+                    self.host.dropped(event)
+
+    def send(self, most: int) -> bool:
+        """Put up to `most` packets into the link; True if there is more and the link has room."""
+        if self.state == "CLOSED":
+            return False
+        way = self.host.way(self.routes.forward_id)
+        self._blocked = way is None
+        if way is None:
+            self._arm()
+            return False
+        rule, link = way
+        endpoint, now = self.endpoint, self.host.clock()
+        sent = 0
+        more = True
+        while sent < most:
+            if link.congested:
+                self.host.wait_for(link, self)
+                self._blocked = True
+                more = False
+                break
+            try:
+                plain = endpoint.next_plain(now)
+            except LoopError as error:
+                self.abort(Failure(ErrorCode.CLOSED, str(error)))
+                return False
+            if plain is None or not self._seal(link, rule, plain, now):
+                more = False
+                break
+            sent += 1
+        if endpoint.sending.unblocked():
+            self._tell(lambda reader: reader.on_writable())
+        self._arm()
+        return more
+
+    def _seal(self, link: Outlet, rule: Installed, plain: bytes, now: float) -> bool:
+        size = len(plain) + OVERHEAD
+        place = link.slot(rule.next_id, size)
+        if place is None:
+            return False
+        self.endpoint.seal(plain, place)
+        rule.used = now
+        rule.packets += 1
+        rule.bytes += size
+        return True
+
+    def route_lost(self, reason: str) -> None:
+        """A route of the loop is dead: pause, keep what is not acknowledged, and ask the host for another one."""
+        if self.state in ("OPEN", "CLOSING"):
+            if self.state == "OPEN":
+                self.state, self.reason = "PAUSED", reason
+                self.paused_at = self.host.clock()
+            log.info("route lost", loop=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), reason=reason)
+            self.host.route_silent(self, reason)
+
+    def resume(self) -> None:
+        """Packets pass again."""
+        if self.state == "PAUSED":
+            self.state, self.reason = "OPEN", ""
+
+    def rerouted(self, routes: Routes) -> None:
+        """Go on over other routes, from the last acknowledged byte."""
+        self.routes = routes
+        self.reroutes += 1
+        self.resume()
+        self.endpoint.rewind(self.host.clock())
+        self.host.wake(self)
+
+    def abort(self, reason: Failure) -> None:
+        """End the loop at once and tell the other end why, if a packet still gets there."""
+        if self.state == "CLOSED":
+            return
+        way = self.host.way(self.routes.forward_id)
+        if self.endpoint.state is not State.CLOSED:
+            plain = self.endpoint.abort(str(reason))
+            if way is not None:
+                self._seal(way[1], way[0], plain, self.host.clock())
+        self._over(reason, orderly=False)
+
+    def ended_by(self, reason: Failure | None) -> None:
+        """The other edge is gone, and its setup node or the route said so."""
+        if self.state != "CLOSED":
+            if self.endpoint.state is State.DONE:
+                reason = None  # all was said; only the farewell is missing
+            self._over(reason, orderly=reason is None)
+
+    def _over(self, reason: Failure | None, *, orderly: bool) -> None:
+        self.state, self.reason = "CLOSED", str(reason or "")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.host.over(self, reason, orderly=orderly)
+        self._tell(lambda reader: reader.on_closed(reason))
+
+    def _tell(self, call: Callable[[LoopReader], None]) -> None:
+        if self._reader is not None:
+            call(self._reader)
+        else:
+            self._early_end.append(call)
+
+    # -- time
+
+    def _arm(self) -> None:
+        """Have the timer ring at the endpoint's deadline; one that rings early is set again, cheaper than moving it."""
+        if self.state == "CLOSED":
+            return
+        deadline = self.endpoint.deadline()
+        if self._timer is not None:
+            if self._timer_at <= deadline:
+                return
+            self._timer.cancel()
+        delay = max(deadline - self.host.clock(), _BLOCKED if self._blocked else _SOON)
+        self._timer_at = deadline
+        self._timer = self.host.call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        now = self.host.clock()
+        if self.endpoint.deadline() <= now:
+            self._act(self.endpoint.on_timer(now))
+            if self.state == "CLOSED":
+                return
+            if self.state == "PAUSED" and now - self.paused_at > PATIENCE:
+                self.abort(
+                    Failure(
+                        ErrorCode.ROUTE_LOST,
+                        f"no route for {PATIENCE:.0f} s: {self.reason}",
+                        FailureFields(setup_id=self.loop_id, retryable=True),
+                    )
+                )
+                return
+            if self.endpoint.stalled(now):
+                self.route_lost("no acknowledgement while data is under way")
+            self.host.wake(self)  # sending sets the timer again
+        else:
+            self._arm()
+
+
+def _remote_failure(text: str, loop_id: bytes) -> Failure:
+    """Read the reason that the other end gave."""
+    try:
+        return Failure.parse(text)
+    except DecodeError:
+        return Failure(ErrorCode.CLOSED, text, FailureFields(setup_id=loop_id))
