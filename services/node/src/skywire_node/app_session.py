@@ -1,0 +1,335 @@
+"""The node's side of one app's pipe, without I/O: frames in, frames out, loops between (wire.md, App pipe).
+
+Theory of operation. The shell reads the pipe into a FrameBuffer and calls `feed`; it calls `take` whenever the pipe can
+be written, and writes what it gets. Frames for the app are made only then, so what waits are bytes, one queue per
+loop, and each turn of `take` goes round the loops frame by frame. An app asks with ids of its own, and 255 requests
+are all it can have unanswered: that bounds what it makes the node hold. The node's own ids are 255 too; `window` and
+the number of loops decide how many of them one loop may use, so that no loop that is not read holds up the others.
+
+    INIT ──Init──▶ READY ──the pipe ends, or a frame that no app may send──▶ CLOSED
+
+A frame that the table does not allow is answered with the reason, and the shell closes the pipe after writing it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Protocol
+
+from skywire_common import appframes
+from skywire_common.appframes import Frame, FrameBuffer, FrameType, LoopAddr
+from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
+from skywire_common.keys import Addr
+
+from skywire_node.app_loop import AppLoop, Confirm
+from skywire_node.edge import Loop
+
+MAX_WINDOW = 64
+BACKLOG = 64
+MAX_LOOPS = 1_024
+MAX_QUEUED = 64 << 20
+TAKE_SIZE = 512 << 10
+
+_RETRYABLE = FailureFields(retryable=True)
+
+
+class State(Enum):
+    """Where a session is."""
+
+    INIT = "INIT"
+    READY = "READY"
+    CLOSED = "CLOSED"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one app can make the node hold: loops, incoming loops it has not confirmed, bytes that wait for it."""
+
+    loops: int = MAX_LOOPS
+    backlog: int = BACKLOG
+    queued: int = MAX_QUEUED
+
+
+class Shell(Protocol):
+    """What a session asks of whoever runs it. No call may block or raise."""
+
+    def wake(self) -> None:
+        """Call `take` soon: there may be frames for the app."""
+
+    def ready(self) -> None:
+        """The app has introduced itself."""
+
+    def dial(self, request_id: int, remote: Addr) -> None:
+        """Set a loop up, then call `dialled` or `dial_failed`."""
+
+    def loop_over(self, addr: LoopAddr) -> None:
+        """A loop is over in both directions; its local port may serve another."""
+
+
+class AppSession:
+    """One run of one app. A Listener: incoming loops are offered here."""
+
+    def __init__(self, name: str, version: str, shell: Shell, limits: Limits | None = None) -> None:
+        self.name = name
+        self.version = version
+        self.state = State.INIT
+        self.reason: Failure | None = None
+        self.loops: dict[LoopAddr, AppLoop] = {}
+        self.queued = 0
+        self._limits = limits or Limits()
+        self._shell = shell
+        self._window = 1
+        self._half_close = False
+        self._prefixes: dict[bytes, AppLoop] = {}
+        self._dialling: set[int] = set()
+        self._unconfirmed = 0
+        self._open = 0
+        self._replies: list[bytes] = []
+        self._ready: deque[AppLoop] = deque()
+        self._free: deque[int] = deque(range(appframes.REQUEST_IDS))
+        self._asked: dict[int, tuple[AppLoop, FrameType, int]] = {}
+
+    def __repr__(self) -> str:
+        return f"AppSession({self.name} v{self.version}, {self.state.value}, {len(self.loops)} loops)"
+
+    # The pipe.
+
+    def feed(self, buffer: FrameBuffer) -> None:
+        """Handle every whole frame of the buffer; what no app may send closes the session with the reason."""
+        request_id = appframes.NO_ID
+        try:
+            while self.state is not State.CLOSED and (frame := buffer.next()) is not None:
+                request_id = frame.id
+                handler = self._HANDLERS.get((self.state, frame.type))
+                if handler is None:
+                    raise DecodeError(self._out_of_place(frame))
+                handler(self, request_id, frame.body)
+                request_id = appframes.NO_ID
+        except DecodeError as error:
+            self._replies.append(appframes.failure(request_id, str(Failure(ErrorCode.INVALID_ARGUMENT, str(error)))))
+            self.close(Failure(ErrorCode.LOOP_RESET, f"app {self.name} broke the protocol of its pipe: {error}"))
+
+    def take(self, most: int = TAKE_SIZE) -> list[bytes]:
+        """Return frames to write now: answers first, then about `most` bytes of what the loops have, in turn."""
+        frames, self._replies = self._replies, []
+        self._open -= len(frames)
+        ready, free = self._ready, self._free
+        share = max(1, appframes.MAX_REQUEST_ID // max(1, len(self.loops)))
+        size = 0
+        while ready and free and size < most:
+            loop = ready.popleft()
+            if not loop.sendable(share):
+                loop.listed = False
+                continue
+            request_id = free.popleft()
+            frame, kind, payload = loop.next_frame(request_id)
+            self._asked[request_id] = (loop, kind, payload)
+            frames.append(frame)
+            size += len(frame)
+            ready.append(loop)
+        return frames
+
+    @property
+    def unanswered(self) -> int:
+        """How many of the node's requests the app has not answered."""
+        return len(self._asked)
+
+    def close(self, reason: Failure | None) -> None:
+        """End the session: with None the app has left in order and what it wrote is delivered."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self.reason = reason
+        loops = list(self.loops.values())
+        self.loops.clear()
+        self._prefixes.clear()
+        self._ready.clear()
+        self._asked.clear()
+        self._dialling.clear()
+        self.queued = 0
+        for loop in loops:
+            loop.abandon(reason)
+        self._shell.wake()
+
+    # Loops.
+
+    def offer(self, loop: Loop) -> None:
+        """Take an incoming loop and ask the app to confirm it; raises Failure to refuse it."""
+        if self.state is not State.READY:
+            raise Failure(ErrorCode.PORT_CLOSED, f"app {self.name} does not run", _RETRYABLE)
+        if self._unconfirmed >= self._limits.backlog:
+            text = f"{self._unconfirmed} loops wait for app {self.name} already"
+            raise Failure(ErrorCode.BACKLOG_FULL, text, _RETRYABLE).within(limit="backlog")
+        if len(self.loops) + len(self._dialling) >= self._limits.loops:
+            raise self._too_many()
+        if LoopAddr(loop.local.port, loop.remote) in self.loops:
+            raise Failure(ErrorCode.CONFLICT, "there is a loop between these two addresses", _RETRYABLE)
+        self._unconfirmed += 1
+        self._add(loop, confirmed=False)
+
+    def dialled(self, request_id: int, loop: Loop) -> None:
+        """Give the app the loop that it asked for."""
+        if request_id not in self._dialling:
+            loop.close(Failure(ErrorCode.CLOSED, f"app {self.name} has ended"))
+            self._shell.loop_over(LoopAddr(loop.local.port, loop.remote))
+            return
+        self._dialling.discard(request_id)
+        self._answer(appframes.frame(FrameType.SUCCESS, request_id, appframes.encode_addr(loop.local)))
+        self._add(loop, confirmed=True)
+
+    def dial_failed(self, request_id: int, failure: Failure) -> None:
+        """Tell the app why there is no loop."""
+        if request_id in self._dialling:
+            self._dialling.discard(request_id)
+            self.fail(request_id, failure)
+
+    def _add(self, loop: Loop, *, confirmed: bool) -> None:
+        kept = AppLoop(self, loop, window=self._window, half_close=self._half_close, confirmed=confirmed)
+        self.loops[kept.addr] = kept
+        self._prefixes[kept.prefix] = kept
+        self.ready(kept)
+        loop.attach(kept)
+
+    # What loops ask (app_loop.Pipe).
+
+    def succeed(self, request_id: int) -> None:
+        """Answer a request of the app."""
+        self._answer(appframes.SUCCESS[request_id])
+
+    def fail(self, request_id: int, failure: Failure) -> None:
+        """Refuse a request of the app."""
+        self._answer(appframes.failure(request_id, str(failure)))
+
+    def ready(self, loop: AppLoop) -> None:
+        """Let the loop take its turn at the pipe."""
+        if not loop.listed and self.state is State.READY:
+            loop.listed = True
+            self._ready.append(loop)
+            self._shell.wake()
+
+    def queue(self, size: int) -> bool:
+        """Count bytes that wait for the app."""
+        if self.state is State.READY:
+            self.queued += size
+        return self.queued <= self._limits.queued
+
+    def over(self, loop: AppLoop) -> None:
+        """Pass on that a loop's port is free."""
+        self._shell.loop_over(loop.addr)
+
+    def forget(self, loop: AppLoop) -> None:
+        """Drop a loop that the app and the node are done with."""
+        if self.loops.get(loop.addr) is loop:
+            del self.loops[loop.addr]
+            del self._prefixes[loop.prefix]
+        if loop.confirm is Confirm.NEEDED:
+            self._unconfirmed -= 1
+
+    def _answer(self, frame: bytes) -> None:
+        if self.state is State.READY:
+            self._replies.append(frame)
+            self._shell.wake()
+
+    # Frames from the app.
+
+    def _init(self, request_id: int, body: memoryview) -> None:
+        self._count(request_id)
+        init = appframes.decode_init(body)
+        if init.protocol_version != appframes.PROTOCOL_VERSION:
+            raise DecodeError(f"protocol {init.protocol_version} is not {appframes.PROTOCOL_VERSION}")
+        if (init.app_name, init.app_version) != (self.name, self.version):
+            raise DecodeError(
+                f"this pipe is for {self.name} version {self.version}, not {init.app_name} version {init.app_version}"
+            )
+        self._window = min(init.window, MAX_WINDOW)
+        self._half_close = init.half_close
+        self.state = State.READY
+        self.succeed(request_id)
+        self._shell.ready()
+
+    def _create_loop(self, request_id: int, body: memoryview) -> None:
+        self._count(request_id)
+        remote = appframes.decode_addr(body)
+        if len(self.loops) + len(self._dialling) >= self._limits.loops:
+            self.fail(request_id, self._too_many())
+            return
+        if request_id in self._dialling:
+            raise DecodeError(f"request id {request_id} is under way already")
+        self._dialling.add(request_id)
+        self._shell.dial(request_id, remote)
+
+    def _send(self, request_id: int, body: memoryview) -> None:
+        self._count(request_id)
+        cut = appframes.split_send(body)
+        loop = self._prefixes.get(cut[0]) if cut is not None else None
+        if cut is not None and loop is not None:
+            data = appframes.decode_payload(cut[1])
+        else:
+            addr, data = appframes.decode_send(body)
+            loop = self.loops.get(addr)
+        if loop is None:
+            self.fail(request_id, Failure(ErrorCode.NOT_FOUND, "unknown loop"))
+        else:
+            loop.send(request_id, data)
+
+    def _close_loop(self, request_id: int, body: memoryview) -> None:
+        self._count(request_id)
+        close = appframes.decode_close(body)
+        loop = self.loops.get(close.addr)
+        if close.half and not self._half_close:
+            raise DecodeError("half-close is for apps whose Init says half_close")
+        if loop is None:
+            self.fail(request_id, Failure(ErrorCode.NOT_FOUND, "unknown loop"))
+        else:
+            loop.end(request_id, close.half)
+
+    def _success(self, request_id: int, body: memoryview) -> None:
+        appframes.check_nothing(body)
+        self._settle(request_id, None)
+
+    def _failure(self, request_id: int, body: memoryview) -> None:
+        self._settle(request_id, Failure.parse(appframes.read_failure(body)))
+
+    def _settle(self, request_id: int, failure: Failure | None) -> None:
+        asked = self._asked.pop(request_id, None)
+        if asked is None:
+            raise DecodeError(f"an answer to request {request_id}, which nobody made")
+        loop, kind, size = asked
+        self._free.append(request_id)
+        if kind is FrameType.CONFIRM_LOOP:
+            self._unconfirmed -= 1
+        loop.answered(kind, size, failure)
+        if self._ready:
+            self._shell.wake()
+
+    def _count(self, request_id: int) -> None:
+        """Count a request that will be answered once; more than there are ids means that some id is in use twice."""
+        self._open += 1
+        if request_id > appframes.MAX_REQUEST_ID:
+            raise DecodeError(f"request ids end at {appframes.MAX_REQUEST_ID}")
+        if self._open > appframes.REQUEST_IDS:
+            raise DecodeError(f"more than {appframes.REQUEST_IDS} requests without waiting for their answers")
+
+    def _out_of_place(self, frame: Frame) -> str:
+        try:
+            name = FrameType(frame.type).name
+        except ValueError:
+            return f"there is no frame of type {frame.type:#04x}"
+        return f"{name} is no frame of an app that is in state {self.state.value}"
+
+    def _too_many(self) -> Failure:
+        failure = Failure(ErrorCode.LIMIT_REACHED, f"app {self.name} has {self._limits.loops} loops", _RETRYABLE)
+        return failure.within(limit="app_loops")
+
+    # What an app may send, and when. A missing key is the protocol error.
+    _HANDLERS: ClassVar[dict[tuple[State, int], Callable[[AppSession, int, memoryview], None]]] = {
+        (State.INIT, FrameType.INIT): _init,
+        (State.READY, FrameType.CREATE_LOOP): _create_loop,
+        (State.READY, FrameType.SEND): _send,
+        (State.READY, FrameType.CLOSE): _close_loop,
+        (State.READY, FrameType.SUCCESS): _success,
+        (State.READY, FrameType.FAILURE): _failure,
+    }
