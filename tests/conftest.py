@@ -1,0 +1,28 @@
+"""What all tests share: stacks of all tasks at a time-out, short paths for sockets, keys."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from skywire_common.curve import SecretKey
+from stacks import pytest_timeout_cancel_timer, pytest_timeout_set_timer
+
+__all__ = ["pytest_timeout_cancel_timer", "pytest_timeout_set_timer"]
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose path is short enough for unix sockets (107 bytes)."""
+    path = Path(tempfile.mkdtemp(prefix="sw"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def secret() -> SecretKey:
+    """A key of its own for each test."""
+    return SecretKey.generate()
