@@ -26,6 +26,9 @@ START_TIMEOUT = 30.0
 STOP_GRACE = 15.0
 CONFIG_FILE = "config.json"
 READY_FILE = "ready.json"
+# Of the environment's settings only the choice of event loop reaches the processes: the rest would overrule configs.
+_OVERRULES = "SKYWIRE_"
+_PASSED_ON = ("SKYWIRE_LOOP",)
 _POLL = 0.02
 _LOG_SHOWN = 2_000
 
@@ -89,6 +92,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
+                env=_environment(),
                 start_new_session=True,
             )
         self.change(status=Status.STARTING, reason="", process=ProcessId.of(self._process.pid))
@@ -153,6 +157,12 @@ class Service:
         self.change(status=Status.FAILED, reason=message)
         end = self.log[-_LOG_SHOWN:]
         return CliError(Exit.NOT_READY, "START_FAILED", message, f"its log: {self.state.log}", {"log": end})
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment without what would overrule the config file."""
+    passed = (name for name in os.environ if not name.startswith(_OVERRULES) or name in _PASSED_ON)
+    return {name: os.environ[name] for name in passed}
 
 
 def _read_ready(path: Path) -> dict[str, str] | None:
