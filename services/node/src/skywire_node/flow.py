@@ -49,11 +49,13 @@ class Flow:
         self._links[link] = None
         self._schedule()
 
-    def flush(self) -> None:
-        """Write what every link holds, now."""
-        links, self._links = self._links, {}
-        for link in links:
-            link.flush()
+    def begin(self) -> None:
+        """A link hands over what it read: serve nobody before `end`."""
+        self._scheduled = True
+
+    def end(self) -> None:
+        """All of it was handed over: serve everyone now."""
+        self._run()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -65,4 +67,6 @@ class Flow:
         loops, self._loops = self._loops, {}
         while loops:
             loops = {loop: None for loop in loops if loop.send(TURN)}
-        self.flush()
+        links, self._links = self._links, {}
+        for link in links:
+            link.flush()

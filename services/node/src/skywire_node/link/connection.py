@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from typing import Protocol
+from typing import Protocol, cast
 from uuid import UUID
 
 import structlog
@@ -43,8 +43,11 @@ class LinkUser(Protocol):
     def on_record(self, link: Link, kind: int, body: bytes) -> None:
         """Take a record of any kind that the link does not answer by itself."""
 
+    def on_reading(self, link: Link) -> None:
+        """The records of one read will be handed over."""
+
     def on_read(self, link: Link) -> None:
-        """All records of one read were handed over."""
+        """All of them were."""
 
     def on_dirty(self, link: Link) -> None:
         """The link holds packets that wait for `flush`."""
@@ -86,9 +89,8 @@ class Link(asyncio.BufferedProtocol):
     # -- asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a stream protocol gets
-        self._transport = transport
-        transport.set_write_buffer_limits(high=OWN_QUEUE, low=OWN_QUEUE // 4)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        self._transport.set_write_buffer_limits(high=OWN_QUEUE, low=OWN_QUEUE // 4)
         self.address = _shown(transport.get_extra_info("peername"))
         _tune(transport.get_extra_info("socket"))
         if self._handshake is not None and (first := self._handshake.begin()):
@@ -149,22 +151,27 @@ class Link(asyncio.BufferedProtocol):
             self._read(self._reader, 0, now)
 
     def _read(self, reader: RecordReader, size: int, now: float) -> None:
-        for kind, body in reader.advance(size):
-            if kind == Kind.PACKETS:
-                if self.active:
+        self._user.on_reading(self)
+        try:
+            for kind, body in reader.advance(size):
+                if kind != Kind.PACKETS:
+                    self._take(kind, bytes(body))
+                elif self.active:
                     self.packets_received += self._user.on_packets(self, body, now)
-            elif kind == Kind.PING:
-                self.record(Kind.PONG, bytes(body))
-            elif kind in (Kind.SETTLE, Kind.SETTLED):
-                if self.active or self.settlement.full():
-                    raise LinkError("a settlement after the settlement")
-                self.settlement.put_nowait((kind, bytes(body)))
-            elif kind == Kind.CLOSE:
-                self.close(f"closed by the other end: {bytes(body[1:201]).decode(errors='replace')}")
-                return
-            elif kind != Kind.PONG and self.active:
-                self._user.on_record(self, kind, bytes(body))
-        self._user.on_read(self)
+        finally:
+            self._user.on_read(self)
+
+    def _take(self, kind: int, body: bytes) -> None:
+        if kind == Kind.PING:
+            self.record(Kind.PONG, body)
+        elif kind in (Kind.SETTLE, Kind.SETTLED):
+            if self.active or self.settlement.full():
+                raise LinkError("a settlement after the settlement")
+            self.settlement.put_nowait((kind, body))
+        elif kind == Kind.CLOSE:
+            raise LinkError(f"closed by the other end: {body[1:201].decode(errors='replace')}")
+        elif kind != Kind.PONG and self.active:
+            self._user.on_record(self, kind, body)
 
     # -- sending; what is called on a link that is over does nothing
 
