@@ -9,8 +9,9 @@ from skywire.setup_node.v1 import setup_node_pb2
 from skywire_common import rules
 from skywire_common.convert import fields
 from skywire_common.errors import DecodeError
+from skywire_common.keys import check_port
 from skywire_common.routes import MAX_HOPS
-from skywire_common.rules import NodeRules, PlacedRule
+from skywire_common.rules import AppRule, NodeRules, PlacedRule, Rule
 
 # What one set-up has on one node: two rules for each of two routes and their successors of a reroute.
 MAX_RULES_PER_NODE = 16
@@ -33,12 +34,24 @@ def placed_rule_from(message: setup_node_pb2.InstalledRule, name: str = "rule") 
         rule = rules.decode(message.rule)
     except DecodeError as error:
         raise DecodeError(f"{name}.rule: {error}") from error
+    _check(rule, f"{name}.rule")
     origin = message.from_transport
     return PlacedRule(
         fields.route_id(message.route_id, f"{name}.route_id"),
         rule,
         fields.transport_id(origin, f"{name}.from_transport") if origin else None,
     )
+
+
+def _check(rule: Rule, name: str) -> None:
+    """Check what the layout of a rule lets through: ports and ids of 0, times that no clock will show."""
+    fields.within(rule.expiry, 0, fields.MAX_EPOCH_SECONDS, f"{name}: expiry")
+    if isinstance(rule, AppRule):
+        fields.route_id(rule.response_id, f"{name}: response id")
+        check_port(rule.remote.port)
+        check_port(rule.local_port)
+    else:
+        fields.route_id(rule.next_id, f"{name}: next id")
 
 
 def placed_rules_to(placed: Iterable[PlacedRule]) -> list[setup_node_pb2.InstalledRule]:

@@ -94,7 +94,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._streams: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
         self._stopping = False
-        self._log = structlog.get_logger(logger="rpc")
+        self._log = structlog.get_logger().bind(logger="rpc")
 
     async def intercept_service(
         self,

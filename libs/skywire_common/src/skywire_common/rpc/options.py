@@ -38,8 +38,9 @@ def channel_options(max_message: int) -> list[tuple[str, int]]:
         ("grpc.enable_http_proxy", 0),
         # The defaults wait up to two minutes for a peer that is back already.
         ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 2_000),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        # This one is also what a single attempt to connect may take.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
         # A channel made anew starts anew: it does not share the back-off of one that failed.
         ("grpc.use_local_subchannel_pool", 1),
     ]

@@ -14,13 +14,14 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
-from skywire_common.errors import LocalError, SkywireError
+from skywire_common.errors import DecodeError, SkywireError
 from skywire_common.keys import Addr, PublicKey
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -46,7 +47,7 @@ def configure(level: str, stream: BinaryIO | None = None) -> None:
             _render,
         ],
         wrapper_class=_Logger,
-        logger_factory=structlog.BytesLoggerFactory(stream or sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, _Unbreakable(stream or sys.stderr.buffer))),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -55,10 +56,10 @@ def configure(level: str, stream: BinaryIO | None = None) -> None:
 
 
 def set_level(level: str) -> None:
-    """Log from `level` (debug, info, warning, error) up from now on; raises LocalError for any other word."""
+    """Log from `level` (debug, info, warning, error) up from now on; raises DecodeError for any other word."""
     global _level
     if level not in LEVELS:
-        raise LocalError(f"a log level is one of {', '.join(LEVELS)}, not {level[:40]!r}")
+        raise DecodeError(f"a log level is one of {', '.join(LEVELS)}, not {level[:40]!r}")
     for name, method in vars(structlog.make_filtering_bound_logger(LEVELS[level])).items():
         if not name.startswith("__"):
             setattr(_Logger, name, method)
@@ -75,6 +76,25 @@ def current_level() -> str:
 def get_logger(name: str, **values: Any) -> FilteringBoundLogger:
     """Return a bound logger whose lines all say `logger=name` and the given values; keep it, one per object."""
     return cast(FilteringBoundLogger, structlog.get_logger().bind(logger=name, **values))
+
+
+class _Unbreakable:
+    """A stream that swallows what the system refuses: a full disk or a reader gone must not break who logs."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        # Lines that were lost.
+        self.lost = 0
+
+    def write(self, line: bytes) -> None:
+        try:
+            self._stream.write(line)
+        except OSError:
+            self.lost += 1
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class _Forward(logging.Handler):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import importlib.metadata
 import os
 import signal
@@ -112,6 +113,8 @@ async def _serve(name: str, settings: S, start: Start[S], ready_file: Path | Non
                 interfaces=ready.interfaces,
                 took_s=round(time.monotonic() - began, 3),
             )
+            # What exists now exists for good: collections need not walk it again.
+            gc.freeze()
             await scope.stopping.wait()
     except ConfigError as error:
         log.error("cannot start", reason=str(error))
