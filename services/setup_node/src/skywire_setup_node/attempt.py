@@ -24,6 +24,8 @@ from skywire_setup_node.plan import (
 
 STEP_SECONDS = 2.0
 SETUP_SECONDS = 10.0
+# Failures that say nothing about the node: whoever avoids nodes that failed must not learn its name from them.
+NOT_ITS_FAULT = (ErrorCode.DISCOVERY_STALE, ErrorCode.CLOSED)
 
 R = TypeVar("R")
 
@@ -150,6 +152,8 @@ class Attempt:
             cause = f"no answer within {seconds:.1f} s"
             raise Failure(ErrorCode.DEADLINE, cause, FailureFields(retryable=True, **where)) from error
         except Failure as failure:
+            if failure.code in NOT_ITS_FAULT or failure.fields.limit == "channels":
+                raise failure.within(phase=phase, setup_id=self.request.setup_id) from failure
             raise failure.within(**where) from failure
 
 

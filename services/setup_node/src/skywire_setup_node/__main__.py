@@ -1,0 +1,92 @@
+"""`skywire-setup-node --config FILE`: the process."""
+
+from __future__ import annotations
+
+import time
+from typing import NoReturn
+
+import structlog
+from prometheus_client import CollectorRegistry
+from skywire.setup_node.v1 import setup_node_pb2_grpc as pb_grpc
+from skywire_common.curve import SecretKey
+from skywire_common.rpc.client import RpcChannel
+from skywire_common.rpc.replays import MemoryReplays
+from skywire_common.rpc.server import RpcServer
+from skywire_common.runtime import metrics
+from skywire_common.runtime import service as runtime
+from skywire_common.runtime.scope import Scope
+from skywire_common.runtime.service import Ready
+
+from skywire_setup_node.config import SetupNodeSettings
+from skywire_setup_node.directory import Directory
+from skywire_setup_node.install import Installer
+from skywire_setup_node.nodes import Nodes
+from skywire_setup_node.service import ACCESS, SERVICE, SetupNodeService
+
+NAME = "skywire-setup-node"
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+        return time.monotonic()
+
+    def epoch(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+
+async def start(settings: SetupNodeSettings, scope: Scope) -> Ready:
+    """Open everything, inside out: channels first, so that they close last."""
+    secret = SecretKey.load(settings.secret_key_file)
+    clock = SystemClock()
+    peer = settings.transport_discovery
+    discovery = RpcChannel(peer.address, peer.public_key, secret)
+    scope.defer(discovery.close)
+    directory = Directory(discovery, secret)
+    scope.defer(directory.close)
+    nodes = Nodes(directory, clock)
+    installer = Installer(nodes, clock, structlog.get_logger("install"))
+    # Undo begun is undo finished, before the channels that it needs go.
+    scope.defer(installer.drain)
+
+    registry = metrics.new_registry()
+    _export(registry, installer, directory)
+    shown = await metrics.serve(registry, settings.interfaces.metrics)
+    scope.defer(shown.close)
+    server = RpcServer(secret, ACCESS, replays=MemoryReplays(), registry=registry)
+    server.add(pb_grpc.add_SetupNodeServicer_to_server, SetupNodeService(installer, nodes, clock), SERVICE)
+    address = await server.listen(settings.interfaces.grpc, settings.interfaces.grpc_tls)
+    await server.start()
+    scope.defer(lambda: server.stop(scope.grace))
+    server.serving(SERVICE, yes=True)
+    return Ready(secret.public, {"grpc": address, "metrics": shown.address})
+
+
+def _export(registry: CollectorRegistry, installer: Installer, directory: Directory) -> None:
+    metrics.Readings(
+        registry,
+        "setups",
+        "Set-ups by how they ended.",
+        lambda: {"made": installer.made, "failed": installer.failed, "not_undone": installer.not_undone},
+        label="end",
+    )
+    metrics.Readings(
+        registry,
+        "setups_now",
+        "Set-ups under way or being undone, and open channels to nodes.",
+        lambda: {"setups": installer.under_way, "channels": len(directory)},
+        label="what",
+        gauge=True,
+    )
+
+
+def main() -> NoReturn:
+    """Run until told to end."""
+    runtime.main(NAME, SetupNodeSettings, start)
+
+
+if __name__ == "__main__":
+    main()
