@@ -31,9 +31,9 @@ def test_reserved_ports_are_for_their_apps() -> None:
 
 
 def test_two_apps_that_want_one_port_are_both_named() -> None:
-    check_distinct({"a": 0, "b": 0, "c": 10})
+    check_distinct([("a", 0), ("b", 0), ("c", 10)])
     with pytest.raises(LocalError, match=r"chat and other"):
-        check_distinct({"chat": 1, "mid": 12, "other": 1})
+        check_distinct([("chat", 1), ("mid", 12), ("other", 1)])
 
 
 @pytest.mark.parametrize("start", [0, 5, 16_383, 123_456_789])

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.keys import MAX_PORT
@@ -68,10 +68,10 @@ def check_configured(port: int, app: str) -> None:
         raise Failure(ErrorCode.INVALID_ARGUMENT, f"app {app} cannot have port {port}: it is reserved {kept}")
 
 
-def check_distinct(wanted: Mapping[str, int]) -> None:
+def check_distinct(wanted: Iterable[tuple[str, int]]) -> None:
     """Check that no two apps are configured with one port (0: none); raises LocalError that names both."""
     owners: dict[int, str] = {}
-    for app, port in wanted.items():
+    for app, port in wanted:
         if port == 0:
             continue
         owner = owners.setdefault(port, app)

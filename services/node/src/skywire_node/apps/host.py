@@ -1,0 +1,243 @@
+"""All apps of a node: start, stop, restart, who listens on which port, and dials to this node itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from skywire_common.errors import ErrorCode, Failure, LocalError
+from skywire_common.keys import Addr, PublicKey
+from structlog.typing import FilteringBoundLogger
+
+from skywire_node import local_loop
+from skywire_node.app_loop import AppLoop
+from skywire_node.apps.process import AppProcess, Exit
+from skywire_node.apps.restart import Restarts
+from skywire_node.apps.run import STOP_GRACE_S, AppRun, AppSpec, AppState
+from skywire_node.edge import Dialler, Loop
+from skywire_node.ports import Ports, check_configured, check_distinct
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class AppStatus:
+    """An app as its owner sees it; `pid` 0 without a process, `since` in the event loop's time."""
+
+    spec: AppSpec
+    auto_start: bool
+    state: AppState
+    reason: str
+    pid: int
+    loops: int
+    restarts: int
+    since: float
+
+
+class _App:
+    """One configured app: its run if there is one, and what comes after it."""
+
+    def __init__(self, spec: AppSpec, now: float) -> None:
+        self.spec = spec
+        self.auto_start = spec.auto_start
+        self.run: AppRun | None = None
+        self.restarts = Restarts(spec.policy)
+        self.timer: asyncio.TimerHandle | None = None
+        self.reason = ""
+        self.since = now
+        self.wanted = False
+
+
+class AppHost:
+    """The apps. A Listener for all of their ports; dials of apps go to `dialler` unless they stay on this node.
+
+    `changed` is called on each change of any app's state. Must be made and used on a running event loop.
+    Raises LocalError or Failure if the specs contradict each other.
+    """
+
+    def __init__(
+        self,
+        public_key: PublicKey,
+        dialler: Dialler,
+        specs: Iterable[AppSpec],
+        *,
+        apps_path: Path,
+        local_path: Path,
+        log: FilteringBoundLogger,
+        rng: random.Random,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        specs = tuple(specs)
+        check_distinct([(spec.app, spec.port) for spec in specs])
+        if len({spec.app for spec in specs}) < len(specs):
+            raise LocalError("an app is configured twice")
+        for spec in specs:
+            if not _NAME.fullmatch(spec.app) or not _NAME.fullmatch(spec.version):
+                raise LocalError(f"{spec.app!r} version {spec.version!r} cannot be part of a file's name")
+            if spec.port:
+                check_configured(spec.port, spec.app)
+        self.public_key = public_key
+        self.ports = Ports(rng.randrange(1 << 16))
+        self.changed = changed
+        self._dialler = dialler
+        self._apps_path = apps_path.absolute()
+        self._local_path = local_path.absolute()
+        self._log = log
+        self._rng = rng
+        self._loop = asyncio.get_running_loop()
+        self._apps = {spec.app: _App(spec, self._loop.time()) for spec in specs}
+        self._closing = False
+
+    # For the node's owner.
+
+    def start(self) -> None:
+        """Start every app that starts by itself; one that cannot start says why and stops no other."""
+        for app in self._apps.values():
+            if app.auto_start:
+                try:
+                    self.start_app(app.spec.app)
+                except Failure as failure:
+                    self._log.error("app cannot start", app=app.spec.app, reason=str(failure))
+
+    def start_app(self, name: str) -> AppStatus:
+        """Start an app, or leave it running; raises Failure if there is none, or it cannot start."""
+        app = self._find(name)
+        app.restarts.forget()
+        app.wanted = True
+        self._start(app)
+        return self.status(name)
+
+    async def stop_app(self, name: str, grace: float = STOP_GRACE_S) -> AppStatus:
+        """Stop an app and wait until it is gone; one that does not run stays so."""
+        app = self._find(name)
+        app.wanted = False
+        if app.timer is not None:
+            app.timer.cancel()
+            app.timer = None
+        if app.run is not None:
+            run = app.run
+            run.stop(Failure(ErrorCode.STOPPING, f"app {name} was stopped"), grace)
+            await asyncio.shield(run.ended)
+        return self.status(name)
+
+    def set_auto_start(self, name: str, auto_start: bool) -> AppStatus:
+        """Have an app start with the node, or not."""
+        self._find(name).auto_start = auto_start
+        self.changed()
+        return self.status(name)
+
+    def status(self, name: str) -> AppStatus:
+        """Return how one app is; raises Failure if there is none."""
+        app = self._find(name)
+        state, reason, pid, loops, since = AppState.STOPPED, app.reason, 0, 0, app.since
+        if app.run is not None:
+            state, reason = app.run.seen()
+            pid, loops, since = app.run.pid, len(app.run.session.loops), app.run.since
+        elif app.timer is not None:
+            reason = f"{reason}; starts again in {max(0.0, app.timer.when() - self._loop.time()):.1f} s"
+        return AppStatus(app.spec, app.auto_start, state, reason, pid, loops, app.restarts.count, since)
+
+    def statuses(self) -> list[AppStatus]:
+        """Return how all apps are, in the order of the config."""
+        return [self.status(name) for name in self._apps]
+
+    def loops(self) -> Iterator[tuple[str, AppLoop]]:
+        """Go through the loops of all apps."""
+        for name, app in self._apps.items():
+            if app.run is not None:
+                for loop in app.run.session.loops.values():
+                    yield name, loop
+
+    async def close(self, grace: float = STOP_GRACE_S) -> None:
+        """Stop all apps at once and start no more."""
+        self._closing = True
+        await asyncio.gather(*(self.stop_app(name, grace) for name in self._apps))
+
+    # For loops.
+
+    def offer(self, loop: Loop) -> None:
+        """Hand an incoming loop to the app whose port it asks for; raises Failure to refuse it."""
+        port = loop.local.port
+        app = self._apps.get(self.ports.owner(port) or "")
+        if app is None or app.run is None or app.spec.port != port:
+            raise Failure(ErrorCode.PORT_CLOSED, f"no app has port {port}").within(retryable=True)
+        app.run.session.offer(loop)
+
+    async def dial(self, app: str, local_port: int, remote: Addr) -> Loop:
+        """Set a loop up for an app, to another node or to an app of this one; raises Failure."""
+        if remote.public_key != self.public_key:
+            return await self._dialler.dial(app, local_port, remote)
+        ours, theirs = local_loop.LocalLoop.pair(Addr(self.public_key, local_port), remote)
+        self.offer(theirs)
+        return ours
+
+    # Within.
+
+    def _find(self, name: str) -> _App:
+        app = self._apps.get(name)
+        if app is None:
+            known = ", ".join(self._apps) or "none"
+            raise Failure(ErrorCode.NOT_FOUND, f"there is no app {name}; configured: {known}")
+        return app
+
+    def _start(self, app: _App) -> None:
+        spec = app.spec
+        if app.timer is not None:
+            app.timer.cancel()
+            app.timer = None
+        if self._closing:
+            raise Failure(ErrorCode.STOPPING, "the node is stopping")
+        if app.run is not None:
+            if app.run.state is AppState.STOPPING:
+                raise Failure(ErrorCode.CONFLICT, f"app {spec.app} is stopping").within(retryable=True)
+            return
+        try:
+            process = self._spawn(spec)
+        except Failure as failure:
+            app.reason, app.since = failure.cause, self._loop.time()
+            app.wanted = False
+            raise
+        log = self._log.bind(app=spec.app)
+        run = app.run = AppRun(spec, process, self.ports, self, log)
+        run.ended.add_done_callback(lambda ended: self._ended(app, run, ended.result()))
+        self.changed()
+
+    def _spawn(self, spec: AppSpec) -> AppProcess:
+        executable = self._apps_path / f"{spec.app}.v{spec.version}"
+        if not os.access(executable, os.X_OK) or not executable.is_file():
+            raise Failure(ErrorCode.NOT_FOUND, f"there is no executable {executable}")
+        directory = self._local_path / spec.app / f"v{spec.version}"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if spec.port:
+                self.ports.bind(spec.port, spec.app)
+            return AppProcess.spawn(executable, spec.args, spec.env, directory)
+        except OSError as error:
+            self.ports.release(spec.port)
+            raise Failure(ErrorCode.UNAVAILABLE, f"app {spec.app} cannot start: {error}") from error
+
+    def _ended(self, app: _App, run: AppRun, ended: Exit) -> None:
+        app.run = None
+        app.reason, app.since = run.reason, self._loop.time()
+        if app.spec.port:
+            self.ports.release(app.spec.port)
+        if app.wanted and not self._closing:
+            ran = self._loop.time() - run.began
+            delay = app.restarts.after(in_order=ended.in_order, ran_s=ran, jitter=self._rng.random())
+            if delay is None:
+                app.wanted = False
+            else:
+                app.timer = self._loop.call_later(delay, self._restart, app)
+        self.changed()
+
+    def _restart(self, app: _App) -> None:
+        app.timer = None
+        try:
+            self._start(app)
+        except Failure as failure:
+            self._log.error("app cannot start again", app=app.spec.app, reason=str(failure))

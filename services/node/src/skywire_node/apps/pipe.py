@@ -1,0 +1,145 @@
+"""The node's ends of an app's pipe, and the session between them.
+
+Reads go straight into the session's buffer; answers to many frames of one read leave in one write. The pipe to the app
+is written as far as it takes, the rest when it can: until then no more frames are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+
+from skywire_common.appframes import FrameBuffer
+
+from skywire_node.app_session import AppSession, State
+
+# writev takes no more parts at once (IOV_MAX).
+MAX_PARTS = 1_024
+
+
+class AppPipe:
+    """Run a session over two non-blocking descriptors; owns them. `ended` is called once, when no more will come."""
+
+    def __init__(self, from_app: int, to_app: int, ended: Callable[[], None]) -> None:
+        self._from_app = from_app
+        self._to_app = to_app
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._buffer = FrameBuffer()
+        self._session: AppSession | None = None
+        self._parts: list[bytes] = []
+        self._scheduled = False
+        self._reading = False
+        self.blocked_since: float | None = None
+        self.last_read = self._loop.time()
+
+    def run(self, session: AppSession) -> None:
+        """Start."""
+        self._session = session
+        self._reading = True
+        self._loop.add_reader(self._from_app, self._readable)
+
+    def wake(self) -> None:
+        """Ask the session for frames soon."""
+        if not self._scheduled and self._to_app >= 0:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def drain(self) -> None:
+        """Read what an ended app has left in the pipe."""
+        while self._reading and self._read():
+            pass
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._close_reading()
+        self._close_writing()
+
+    def _readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Handle what one read gives; False if there is nothing now, or nothing any more."""
+        session = self._session
+        if session is None or not self._reading:
+            return False
+        try:
+            size = os.readv(self._from_app, [self._buffer.space()])
+        except BlockingIOError:
+            return False
+        if size == 0:
+            self._end()
+            return False
+        self.last_read = self._loop.time()
+        self._buffer.filled(size)
+        # What the frames wake is written below, without a turn of the event loop.
+        self._scheduled = True
+        session.feed(self._buffer)
+        self._flush()
+        if session.state is State.CLOSED:
+            self._end()
+        return True
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        session = self._session
+        if session is None or self._to_app < 0 or self.blocked_since is not None:
+            return
+        while self._parts or (parts := session.take()):
+            if not self._parts:
+                self._parts = parts
+            if not self._write():
+                return
+        if session.state is State.CLOSED:
+            # The app has been told why; it sees the end now.
+            self._close_writing()
+
+    def _write(self) -> bool:
+        """Write what waits; False if the pipe is full or gone."""
+        parts = self._parts
+        try:
+            size = os.writev(self._to_app, parts[:MAX_PARTS])
+        except BlockingIOError:
+            size = 0
+        except BrokenPipeError:
+            # What the app wrote before it closed its end is still to be read.
+            self._close_writing()
+            return False
+        done = 0
+        while done < len(parts) and size >= len(parts[done]):
+            size -= len(parts[done])
+            done += 1
+        del parts[:done]
+        if size:
+            parts[0] = parts[0][size:]
+        if done and not size:
+            return True
+        self.blocked_since = self._loop.time()
+        self._loop.add_writer(self._to_app, self._writable)
+        return False
+
+    def _writable(self) -> None:
+        self._loop.remove_writer(self._to_app)
+        self.blocked_since = None
+        self._flush()
+
+    def _end(self) -> None:
+        if self._reading:
+            self._close_reading()
+            self._ended()
+
+    def _close_reading(self) -> None:
+        self._reading = False
+        if self._from_app >= 0:
+            self._loop.remove_reader(self._from_app)
+            os.close(self._from_app)
+            self._from_app = -1
+
+    def _close_writing(self) -> None:
+        self._parts = []
+        self.blocked_since = None
+        if self._to_app >= 0:
+            self._loop.remove_writer(self._to_app)
+            os.close(self._to_app)
+            self._to_app = -1
