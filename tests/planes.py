@@ -194,7 +194,10 @@ class Net:
         )
         return Made(made.initiator_rules, message, 1, made.rules, int(epoch) + 7200, paths)
 
-    def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey, reason: str) -> None:
+    async def renew(self, routes: Routes) -> int:
+        return int(time.time()) + 7200
+
+    def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
         self.closed.append(loop_id)
 
     def _plane(self, key: PublicKey) -> DataPlane:

@@ -98,9 +98,7 @@ async def test_both_ends_dialling_at_once_leave_one_transport_the_same_at_both_e
         for _ in range(20):
             a.transports.remove(entry)
             await net.until(lambda: not b.router.links and not a.router.links)
-            await asyncio.gather(
-                a.transports.add(net.keys[1]), b.transports.add(net.keys[0]), return_exceptions=True
-            )
+            await asyncio.gather(a.transports.add(net.keys[1]), b.transports.add(net.keys[0]), return_exceptions=True)
             await net.until(lambda: entry in a.router.links and entry in b.router.links)
             await net.until(lambda: a.transports.all[entry].dialled != b.transports.all[entry].dialled)
         assert len(a.transports.all) == len(b.transports.all) == 1

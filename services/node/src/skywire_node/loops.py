@@ -81,8 +81,11 @@ class SetUps(Protocol):
     async def create(self, wanted: Wanted) -> Made:
         """Find routes and have them installed: a new loop, or new routes if `wanted.loop_id` is set."""
 
-    def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey, reason: str) -> None:
-        """Have the rules of a loop removed and its other edge told, in the background."""
+    async def renew(self, routes: Routes) -> int:
+        """Have the rules of a loop live longer; return their new expiry, epoch seconds."""
+
+    def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
+        """Have the rules of a loop removed in the background, and its other edge told if there is one to tell."""
 
 
 class Loops:
@@ -113,7 +116,7 @@ class Loops:
         self._confirmed: dict[bytes, tuple[bytes, bytes]] = {}  # loop id: message 1, message 2
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._secret = secret
-        self._epoch = epoch
+        self.epoch = epoch
         self._table = table
         self._flow = flow
         self._setups = setups
@@ -131,11 +134,11 @@ class Loops:
             raise Failure(ErrorCode.LIMIT_REACHED, f"{MAX_LOOPS} loops", FailureFields(limit="loops"))
         loop_id = self._draw(16)
         local = Addr(self._secret.public, local_port)
-        handshake = self._handshake(loop_id, local, remote, self._epoch, remote.public_key, initiator=True)
+        handshake = self._handshake(loop_id, local, remote, self.epoch, remote.public_key, initiator=True)
         forward_id, app_id = self.reserve(loop_id)
         try:
             made = await self._setups.create(
-                Wanted(loop_id, b"", local, remote, self._epoch, forward_id, app_id, handshake.write())
+                Wanted(loop_id, b"", local, remote, self.epoch, forward_id, app_id, handshake.write())
             )
             try:
                 handshake.read(made.noise_message)
@@ -147,9 +150,11 @@ class Loops:
                 ) from error
             self.install(loop_id, made)
         except BaseException:
-            self._table.remove(loop_id, None)
+            self.give_up(loop_id)
             raise
-        routes = Routes(loop_id, forward_id, app_id, made.rules, made.paths, made.expiry)
+        routes = Routes(
+            loop_id, forward_id, app_id, made.rules, made.paths, made.expiry, made.expiry - self._epoch_clock()
+        )
         loop = self._new(loop_id, local, remote, app, made.responder_epoch, handshake, routes, initiator=True)
         log.info("loop open", loop=loop_id.hex(), setup_id=loop_id.hex(), remote=str(remote), hops=_hops(made.paths))
         return loop
@@ -159,9 +164,23 @@ class Loops:
         forward_id, app_id = self._table.reserve(setup_id, 2, self.clock(), lambda: int.from_bytes(self._draw(4)))
         return forward_id, app_id
 
+    def routes_of(self, setup_id: bytes, forward_id: int, app_id: int, made: Made) -> Routes:
+        """Return what a set-up made, as the loop keeps it."""
+        lifetime = made.expiry - self._epoch_clock()
+        return Routes(setup_id, forward_id, app_id, made.rules, made.paths, made.expiry, lifetime)
+
+    def give_up(self, setup_id: bytes) -> None:
+        """Free what this node holds for a set-up that came to nothing."""
+        self._table.remove(setup_id, None)
+
     def install(self, setup_id: bytes, made: Made) -> None:
         """Install this node's own rules of a set-up; raises Failure."""
         self._table.install(setup_id, list(made.initiator_rules), self.clock(), self._epoch_clock())
+
+    def renew_own(self, routes: Routes, expiry: int) -> None:
+        """Have this node's own rules of a loop live as long as the others."""
+        ids = (routes.forward_id, routes.app_id)
+        self._table.renew(routes.setup_id, ids, expiry, self.clock(), self._epoch_clock())
 
     def confirm(self, offered: Offered) -> bytes:
         """Take an incoming loop and return message 2 of its handshake; raises Failure."""

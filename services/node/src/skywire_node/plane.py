@@ -125,5 +125,6 @@ class DataPlane:
         if link is not None and link.active:
             self.router.links[link.transport_id] = link
             for loop in list(self.loops.by_id.values()):
-                self.flow.wake(loop)
+                if loop.waiting_for_route:
+                    loop.probe()
         self._changed(transport)

@@ -8,6 +8,7 @@ The node's part is in `LoopHost`: where links and rules are found, when a timer 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,8 +24,6 @@ from skywire_node.edge import LoopReader
 from skywire_node.leases import Installed
 from skywire_node.router import Outlet
 
-PATIENCE = 60.0  # seconds that a loop without a route waits for one
-MAX_EARLY = 4 * 1024 * 1024  # bytes kept for a reader that is not attached yet: the whole window at most
 _SOON = 0.001
 _BLOCKED = 0.05  # how long a timer waits at least while there is no way to send
 
@@ -40,7 +39,8 @@ class Routes:
     app_id: int  # this node's app rule: packets arrive on it
     rules: Sequence[NodeRules] = ()
     paths: PathPair | None = None
-    expiry: int = 0
+    expiry: int = 0  # epoch seconds
+    lifetime: float = 7200.0  # seconds from installation to expiry
 
 
 class Timer(Protocol):
@@ -103,6 +103,10 @@ class RoutedLoop:
     _timer: Timer | None = None
     _timer_at: float = 0.0
     _blocked: bool = False
+    _open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._open.set()
 
     # -- the app's side: edge.Loop
 
@@ -158,7 +162,7 @@ class RoutedLoop:
         except LoopError as error:
             self.abort(Failure(ErrorCode.CLOSED, str(error)))
             return
-        if self.state == "PAUSED":
+        if not self._open.is_set() and self.endpoint.proved_at > self.paused_at:
             self.resume()
         self._act(events)
         if self.state != "CLOSED":
@@ -227,22 +231,41 @@ class RoutedLoop:
     def route_lost(self, reason: str) -> None:
         """A route of the loop is dead: pause, keep what is not acknowledged, and ask the host for another one."""
         if self.state in ("OPEN", "CLOSING"):
+            self.paused_at = self.host.clock()
+            self._open.clear()
             if self.state == "OPEN":
                 self.state, self.reason = "PAUSED", reason
-                self.paused_at = self.host.clock()
             log.info("route lost", loop=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), reason=reason)
             self.host.route_silent(self, reason)
 
+    @property
+    def waiting_for_route(self) -> bool:
+        """Whether packets do not pass, as far as this end knows."""
+        return self.state != "CLOSED" and not self._open.is_set()
+
+    async def wait_until_open(self, seconds: float) -> None:
+        """Wait until packets pass, the loop is over, or the time is."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._open.wait()
+        except TimeoutError:
+            pass
+
     def resume(self) -> None:
         """Packets pass again."""
+        self._open.set()
         if self.state == "PAUSED":
             self.state, self.reason = "OPEN", ""
+
+    def probe(self) -> None:
+        """Ask the other end for a sign over the present route."""
+        self.endpoint.ping()
+        self.host.wake(self)
 
     def rerouted(self, routes: Routes) -> None:
         """Go on over other routes, from the last acknowledged byte."""
         self.routes = routes
         self.reroutes += 1
-        self.resume()
         self.endpoint.rewind(self.host.clock())
         self.host.wake(self)
 
@@ -266,6 +289,7 @@ class RoutedLoop:
 
     def _over(self, reason: Failure | None, *, orderly: bool) -> None:
         self.state, self.reason = "CLOSED", str(reason or "")
+        self._open.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -300,16 +324,7 @@ class RoutedLoop:
             self._act(self.endpoint.on_timer(now))
             if self.state == "CLOSED":
                 return
-            if self.state == "PAUSED" and now - self.paused_at > PATIENCE:
-                self.abort(
-                    Failure(
-                        ErrorCode.ROUTE_LOST,
-                        f"no route for {PATIENCE:.0f} s: {self.reason}",
-                        FailureFields(setup_id=self.loop_id, retryable=True),
-                    )
-                )
-                return
-            if self.endpoint.stalled(now):
+            if self.endpoint.stalled(now) and not self.waiting_for_route:
                 self.route_lost("no acknowledgement while data is under way")
             self.host.wake(self)  # sending sets the timer again
         else:

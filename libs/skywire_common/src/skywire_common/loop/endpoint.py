@@ -94,6 +94,7 @@ class Endpoint:
         "_ping_at",
         "_ping_owed",
         "_ping_token",
+        "_pong_at",
         "_pongs",
         "_seal_cipher",
         "_sent_at",
@@ -116,6 +117,7 @@ class Endpoint:
         self._ping_owed = False
         self._ping_token = -1
         self._ping_at = 0.0
+        self._pong_at = 0.0
         self._stopped = False
         self._done_owed = False
         self._done_heard = False
@@ -204,6 +206,7 @@ class Endpoint:
                 case frames.Pong(token):
                     if token == self._ping_token:
                         self.sending.congestion.measure(now - self._ping_at, now)
+                        self._pong_at = now
                 case frames.Done():
                     self._done_heard = True
         self._advance(events, now)
@@ -309,6 +312,11 @@ class Endpoint:
         events: list[Event] = []
         self._advance(events, now)
         return events
+
+    @property
+    def proved_at(self) -> float:
+        """When the other end last answered something that went over this end's route; 0.0 if never."""
+        return max(self._pong_at, self.sending.proved_at)
 
     def stalled(self, now: float) -> bool:
         """Say whether data is under way and nothing was acknowledged for too long: the route may be dead."""

@@ -50,6 +50,7 @@ class Sending:
         "blocked",
         "congestion",
         "last_progress",
+        "proved_at",
         "resent",
     )
 
@@ -59,6 +60,7 @@ class Sending:
         self.acknowledged = 0  # every byte below arrived
         self.resent = 0  # bytes sent again
         self.blocked = False  # a `write` was told to wait
+        self.proved_at = 0.0  # when something was acknowledged
         self.last_progress = 0.0  # when something was acknowledged, or sent with nothing under way
         self._chunks: deque[bytes | memoryview] = deque()
         self._written = 0
@@ -227,7 +229,7 @@ class Sending:
                 self._lost = deque(segment for segment in self._lost if segment.end > ack.next_offset)
         if acknowledged or round_trip is not None:
             self._backoff = 1.0
-            self.last_progress = now
+            self.last_progress = self.proved_at = now
             self.congestion.on_ack(acknowledged, round_trip, limited, now)
         if lost:
             self.congestion.on_loss(now)

@@ -94,7 +94,7 @@ class Link(asyncio.BufferedProtocol):
         self.address = _shown(transport.get_extra_info("peername"))
         _tune(transport.get_extra_info("socket"))
         if self._handshake is not None and (first := self._handshake.begin()):
-            transport.write(first)
+            self._transport.write(first)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._reader.space() if self._reader is not None else memoryview(self._early)

@@ -1,0 +1,140 @@
+"""Other routes for loops whose route is lost, longer lives for rules in use.
+
+A loop that lost its route is PAUSED; nothing that its app wrote is lost. Its initiator asks for a new pair of routes at
+once, then again with growing pauses, until packets pass, the responder no longer knows the loop, or the loop's patience
+is over. The responder asks too, but only when the initiator has had time for several tries of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+
+import structlog
+from skywire_common.errors import ErrorCode, Failure, FailureFields
+
+from skywire_node.loops import Loops, SetUps, Wanted
+from skywire_node.routed_loop import RoutedLoop
+
+PATIENCE = 60.0  # seconds
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 5.0
+RESPONDER_WAITS = 8.0
+PROOF_SECONDS = 1.5  # how long fresh routes have to show that packets pass
+RENEW_CHECK = 10.0
+_FATAL = frozenset({ErrorCode.LOOP_RESET, ErrorCode.HANDSHAKE_FAILED, ErrorCode.DUPLICATE_IDENTITY})
+
+log = structlog.get_logger("rerouting")
+
+
+class Rerouting:
+    """One task per loop that has no route."""
+
+    def __init__(
+        self,
+        setups: SetUps,
+        spawn: Callable[[Awaitable[None], str], asyncio.Task[None]],
+        *,
+        epoch_clock: Callable[[], float],
+        patience: float = PATIENCE,
+    ) -> None:
+        self.loops: Loops  # set by the composition root: loops and rerouting need each other
+        self._setups = setups
+        self._spawn = spawn
+        self._epoch_clock = epoch_clock
+        self._patience = patience
+        self._under_way: dict[bytes, asyncio.Task[None]] = {}
+        self._renewing: set[bytes] = set()
+
+    def lost(self, loop: RoutedLoop, reason: str) -> None:
+        """Find another route for a loop, unless that is under way."""
+        if loop.loop_id not in self._under_way:
+            task = self._spawn(self._find(loop), "reroute")
+            self._under_way[loop.loop_id] = task
+            task.add_done_callback(lambda _: self._under_way.pop(loop.loop_id, None))
+
+    async def _find(self, loop: RoutedLoop) -> None:
+        clock = self.loops.clock
+        until = clock() + self._patience
+        pause = FIRST_PAUSE
+        if not loop.initiator:
+            await loop.wait_until_open(RESPONDER_WAITS)
+        while loop.waiting_for_route:
+            if clock() >= until:
+                loop.abort(
+                    Failure(
+                        ErrorCode.ROUTE_LOST,
+                        f"no route for {self._patience:.0f} s: {loop.reason}",
+                        FailureFields(setup_id=loop.loop_id, retryable=True),
+                    )
+                )
+                return
+            try:
+                await self._try(loop)
+            except Failure as failure:
+                log.info("no other route yet", loop=loop.loop_id.hex(), why=str(failure))
+                if failure.code in _FATAL:
+                    loop.ended_by(failure)
+                    return
+                loop.reason = str(failure)
+                await loop.wait_until_open(random.uniform(pause / 2, pause))
+                pause = min(pause * 2, LONGEST_PAUSE)
+            else:
+                await loop.wait_until_open(PROOF_SECONDS)
+
+    async def _try(self, loop: RoutedLoop) -> None:
+        setup_id = secrets.token_bytes(16)
+        forward_id, app_id = self.loops.reserve(setup_id)
+        old = loop.routes
+        try:
+            made = await self._setups.create(
+                Wanted(
+                    setup_id,
+                    loop.loop_id,
+                    loop.local,
+                    loop.remote,
+                    self.loops.epoch,
+                    forward_id,
+                    app_id,
+                    b"",
+                )
+            )
+            self.loops.install(setup_id, made)
+        except BaseException:
+            self.loops.give_up(setup_id)
+            raise
+        routes = self.loops.routes_of(setup_id, forward_id, app_id, made)
+        if loop.state == "CLOSED":
+            self._setups.close_later(routes, loop.loop_id, None, "closed while it was rerouted")
+            self.loops.give_up(setup_id)
+            return
+        self.loops.reroute(loop, routes)
+        self._setups.close_later(old, loop.loop_id, None, "rerouted")
+        log.info("rerouted", loop=loop.loop_id.hex(), setup_id=setup_id.hex(), hops=len(made.paths.forward))
+
+    async def run(self) -> None:
+        """Renew the rules of this node's loops before half of their life is over, until cancelled."""
+        while True:
+            await asyncio.sleep(RENEW_CHECK)
+            now = self._epoch_clock()
+            for loop in list(self.loops.by_id.values()):
+                routes = loop.routes
+                due = routes.expiry - now < routes.lifetime / 2
+                if loop.initiator and due and loop.loop_id not in self._renewing:
+                    self._renewing.add(loop.loop_id)
+                    self._spawn(self._renew(loop), "renew")
+
+    async def _renew(self, loop: RoutedLoop) -> None:
+        routes = loop.routes
+        try:
+            expiry = await self._setups.renew(routes)
+            self.loops.renew_own(routes, expiry)
+            routes.expiry, routes.lifetime = expiry, expiry - self._epoch_clock()
+        except Failure as failure:
+            log.warning("rules not renewed", loop=loop.loop_id.hex(), why=str(failure))
+            if failure.code is ErrorCode.ROUTE_LOST:
+                loop.route_lost(str(failure))
+        finally:
+            self._renewing.discard(loop.loop_id)
