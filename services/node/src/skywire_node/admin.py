@@ -1,0 +1,280 @@
+"""NodeAdmin: the owner's view of the node and hands on it, on the local unix socket."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from skywire.common.v1 import common_pb2
+from skywire.node.v1 import node_admin_pb2 as pb
+from skywire.node.v1 import node_admin_pb2_grpc as pb_grpc
+from skywire_common.convert import fields
+from skywire_common.convert.routes import addr_to, path_pair_to
+from skywire_common.errors import DecodeError, ErrorCode, Failure
+from skywire_common.keys import PublicKey
+from skywire_common.rpc.server import Access
+from skywire_common.rules import APP_TYPE
+
+from skywire_node.leases import Installed
+from skywire_node.table import Removed, RoutingTable
+from skywire_node.views import AppView, LoopView, Summary, TransportView
+
+SERVICE = "skywire.node.v1.NodeAdmin"
+MAX_DROPPED_AT_ONCE = 10_000
+MAX_NAME = 64
+MAX_ADDRESS = 256
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_METHODS = (
+    "GetSummary",
+    "ListApps",
+    "StartApp",
+    "StopApp",
+    "ListTransports",
+    "AddTransport",
+    "RemoveTransport",
+    "ListRules",
+    "DropRules",
+    "ListLoops",
+    "CloseLoop",
+    "SetLogLevel",
+)
+ACCESS = {f"/{SERVICE}/{method}": Access.LOCAL for method in _METHODS}
+
+
+class Apps(Protocol):
+    """The node's apps."""
+
+    def views(self) -> Sequence[AppView]:
+        """Return every app of the config, in its order."""
+
+    async def start(self, name: str) -> AppView:
+        """Start an app; raises Failure (NOT_FOUND). One that runs is no error."""
+
+    async def stop(self, name: str) -> AppView:
+        """Stop an app; raises Failure (NOT_FOUND). One that does not run is no error."""
+
+
+class Transports(Protocol):
+    """The node's transports."""
+
+    def views(self) -> Sequence[TransportView]:
+        """Return every transport."""
+
+    async def add(self, remote: PublicKey, kind: str, public: bool, address: str) -> TransportView:
+        """Dial a node and keep the transport; with no address the discovery is asked. Raises Failure."""
+
+    async def remove(self, transport: UUID) -> None:
+        """Close a transport and forget it; raises Failure (NOT_FOUND)."""
+
+
+class Loops(Protocol):
+    """The node's loops."""
+
+    def views(self) -> Sequence[LoopView]:
+        """Return every loop."""
+
+    def close(self, loop_id: bytes) -> None:
+        """Close a loop in order; raises Failure (NOT_FOUND)."""
+
+    def rules_removed(self, removed: Removed) -> None:
+        """Learn that these rules are gone from the table."""
+
+
+class NodeAdminService(pb_grpc.NodeAdminServicer):
+    """The servicer. `summary` tells what only the node as a whole knows; `set_log_level` takes one of LOG_LEVELS."""
+
+    def __init__(
+        self,
+        public_key: PublicKey,
+        table: RoutingTable,
+        apps: Apps,
+        transports: Transports,
+        loops: Loops,
+        summary: Callable[[], Summary],
+        set_log_level: Callable[[str], None],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._table = table
+        self._apps = apps
+        self._transports = transports
+        self._loops = loops
+        self._summary = summary
+        self._set_log_level = set_log_level
+        self._monotonic = monotonic
+        self._build = common_pb2.BuildInfo(
+            version=importlib.metadata.version("skywire-node"),
+            python=platform.python_version(),
+            public_key=public_key,
+        )
+
+    async def GetSummary(self, request: pb.GetSummaryRequest, context: Any) -> pb.GetSummaryResponse:  # noqa: N802
+        """Say who and how the node is."""
+        summary = self._summary()
+        return pb.GetSummaryResponse(
+            build=self._build,
+            epoch=summary.epoch,
+            uptime_s=int(summary.uptime),
+            state=summary.state,
+            reasons=summary.reasons,
+            link_address=summary.link_address,
+            control_address=summary.control_address,
+            transports_up=summary.transports_up,
+            transports=summary.transports,
+            rules=len(self._table.rules),
+            loops=summary.loops,
+            apps_ready=summary.apps_ready,
+            apps=summary.apps,
+            packets_forwarded=summary.packets_forwarded,
+            bytes_forwarded=summary.bytes_forwarded,
+            packets_dropped=summary.packets_dropped,
+            rules_orphaned=self._table.orphaned(self._monotonic()),
+            reservations=self._table.reserved,
+        )
+
+    async def ListApps(self, request: pb.ListAppsRequest, context: Any) -> pb.ListAppsResponse:  # noqa: N802
+        """List the apps of the config."""
+        return pb.ListAppsResponse(apps=map(_app, self._apps.views()))
+
+    async def StartApp(self, request: pb.StartAppRequest, context: Any) -> pb.StartAppResponse:  # noqa: N802
+        """Start an app."""
+        return pb.StartAppResponse(app=_app(await self._apps.start(_name(request.name))))
+
+    async def StopApp(self, request: pb.StopAppRequest, context: Any) -> pb.StopAppResponse:  # noqa: N802
+        """Stop an app."""
+        return pb.StopAppResponse(app=_app(await self._apps.stop(_name(request.name))))
+
+    async def ListTransports(  # noqa: N802
+        self, request: pb.ListTransportsRequest, context: Any
+    ) -> pb.ListTransportsResponse:
+        """List transports, those asked for or all."""
+        types, keys = set(request.types), set(request.public_keys)
+        chosen = (
+            view
+            for view in self._transports.views()
+            if (not types or view.kind in types) and (not keys or view.remote in keys)
+        )
+        return pb.ListTransportsResponse(transports=map(_transport, chosen))
+
+    async def AddTransport(self, request: pb.AddTransportRequest, context: Any) -> pb.AddTransportResponse:  # noqa: N802
+        """Dial a node and keep the transport."""
+        view = await self._transports.add(
+            fields.public_key(request.remote, "remote"),
+            fields.text(request.type, MAX_NAME, "type") or "tcp",
+            request.public,
+            fields.text(request.address, MAX_ADDRESS, "address"),
+        )
+        return pb.AddTransportResponse(transport=_transport(view))
+
+    async def RemoveTransport(  # noqa: N802
+        self, request: pb.RemoveTransportRequest, context: Any
+    ) -> pb.RemoveTransportResponse:
+        """Close a transport and forget it."""
+        await self._transports.remove(fields.transport_id(request.transport_id, "transport_id"))
+        return pb.RemoveTransportResponse()
+
+    async def ListRules(self, request: pb.ListRulesRequest, context: Any) -> pb.ListRulesResponse:  # noqa: N802
+        """List routing rules."""
+        now = self._monotonic()
+        return pb.ListRulesResponse(rules=(_rule(number, rule, now) for number, rule in self._table.rules.items()))
+
+    async def DropRules(self, request: pb.DropRulesRequest, context: Any) -> pb.DropRulesResponse:  # noqa: N802
+        """Remove routing rules, whatever their loops think of it."""
+        ids = fields.at_most(list(request.route_ids), MAX_DROPPED_AT_ONCE, "route_ids")
+        removed = self._table.drop(ids)
+        self._loops.rules_removed(removed)
+        return pb.DropRulesResponse(removed=len(removed))
+
+    async def ListLoops(self, request: pb.ListLoopsRequest, context: Any) -> pb.ListLoopsResponse:  # noqa: N802
+        """List loops."""
+        return pb.ListLoopsResponse(loops=map(_loop, self._loops.views()))
+
+    async def CloseLoop(self, request: pb.CloseLoopRequest, context: Any) -> pb.CloseLoopResponse:  # noqa: N802
+        """Close a loop."""
+        self._loops.close(fields.identifier(request.loop_id, "loop_id"))
+        return pb.CloseLoopResponse()
+
+    async def SetLogLevel(self, request: pb.SetLogLevelRequest, context: Any) -> pb.SetLogLevelResponse:  # noqa: N802
+        """Change the log level while running."""
+        if request.level not in LOG_LEVELS:
+            raise DecodeError(f"level is one of {', '.join(LOG_LEVELS)}")
+        self._set_log_level(request.level)
+        return pb.SetLogLevelResponse()
+
+
+def _name(name: str) -> str:
+    if not name:
+        raise Failure(ErrorCode.INVALID_ARGUMENT, "an app has a name")
+    return fields.text(name, MAX_NAME, "name")
+
+
+def _app(view: AppView) -> pb.App:
+    return pb.App(
+        name=view.name,
+        version=view.version,
+        port=view.port,
+        auto_start=view.auto_start,
+        state=view.state,
+        reason=view.reason,
+        pid=view.pid,
+        loops=view.loops,
+        restarts=view.restarts,
+        since_s=int(view.since),
+    )
+
+
+def _transport(view: TransportView) -> pb.Transport:
+    return pb.Transport(
+        transport_id=view.transport_id.bytes,
+        remote=view.remote,
+        type=view.kind,
+        public=view.public,
+        state=view.state,
+        reason=view.reason,
+        since_s=int(view.since),
+        registered=view.registered,
+        dialled=view.dialled,
+        address=view.address,
+        bytes_sent=view.bytes_sent,
+        bytes_received=view.bytes_received,
+        packets_sent=view.packets_sent,
+        packets_received=view.packets_received,
+        queued=view.queued,
+    )
+
+
+def _rule(route_id: int, rule: Installed, now: float) -> pb.Rule:
+    return pb.Rule(
+        route_id=route_id,
+        type="app" if rule.kind == APP_TYPE else "forward",
+        encoded=rule.rule.encode(),
+        from_transport=rule.from_transport.bytes if rule.from_transport is not None else b"",
+        setup_id=rule.setup_id,
+        lapses_in_s=int(rule.lapses - now),
+        idle_s=int(now - rule.used) if rule.used else -1,
+        packets=rule.packets,
+        bytes=rule.bytes,
+    )
+
+
+def _loop(view: LoopView) -> pb.Loop:
+    return pb.Loop(
+        loop_id=view.loop_id,
+        local=addr_to(view.local),
+        remote=addr_to(view.remote),
+        app=view.app,
+        state=view.state,
+        reason=view.reason,
+        initiator=view.initiator,
+        bytes_sent=view.bytes_sent,
+        bytes_acknowledged=view.bytes_acknowledged,
+        bytes_received=view.bytes_received,
+        bytes_resent=view.bytes_resent,
+        round_trip_us=int(view.round_trip * 1e6),
+        routes=path_pair_to(view.routes) if view.routes is not None else None,
+        reroutes=view.reroutes,
+    )
