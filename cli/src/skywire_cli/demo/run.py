@@ -1,0 +1,231 @@
+"""The demo's steps, one after the other; what they find goes into an Outcome.
+
+The received file is hashed here, not by the app that received it, and the processes are looked for after the end by
+the pids they had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skywire_cli.demo.files import make_file, sha256_of, workplace
+from skywire_cli.demo.hops import rules_of
+from skywire_cli.demo.outcome import Outcome
+from skywire_cli.failures import CliError, Exit
+from skywire_cli.output import size
+from skywire_cli.testnet.command import stop_on_signals
+from skywire_cli.testnet.identity import ProcessId
+from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.plan import AppPlan, Plan, Topology, links
+
+FILECOPY_PORT = 11
+HELLOWORLD_PORT = 12
+VERSION = "1.0"
+SENT = "sent.bin"
+INBOX = "received"
+TRANSFER_REPORT = "transfer.json"
+PING_REPORT = "pings.json"
+APP_TIMEOUT = 600.0
+# Rules go with the loop, hop by hop; what takes longer waits for a lease and is wrong.
+SETTLE_TIMEOUT = 10.0
+_POLL = 0.05
+
+
+class Steps:
+    """Say what happens while it happens."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._live = not quiet and sys.stdout.isatty()
+        self._started = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print one finished step."""
+        if not self._quiet:
+            clear = "\r\033[K" if self._live else ""
+            click.echo(f"{clear}{time.monotonic() - self._started:6.1f} s  {text}")
+
+    def progress(self, text: str) -> None:
+        """Show how far a step is, on a terminal."""
+        if self._live:
+            click.echo(f"\r\033[K{time.monotonic() - self._started:6.1f} s  {text}", nl=False)
+
+
+async def run(outcome: Outcome, nodes: int, directory: Path | None, keep: bool, steps: Steps) -> None:
+    """Run the demo until its end or a signal; raises CliError. Whatever happens, nothing keeps running."""
+    on_second_signal: list[Callable[[], None]] = []
+
+    def kill_all() -> None:
+        for kill in on_second_signal:
+            kill()
+
+    stop = stop_on_signals(kill_all)
+    working = asyncio.create_task(_demo(outcome, nodes, directory, keep, steps, on_second_signal))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        await working
+        return
+    steps.say("interrupted: taking everything down")
+    working.cancel()
+    await asyncio.wait((working,))
+    raise CliError(Exit.INTERRUPTED, "INTERRUPTED", "interrupted, and nothing is left running")
+
+
+async def _demo(
+    outcome: Outcome, nodes: int, directory: Path | None, keep: bool, steps: Steps, kill: list[Callable[[], None]]
+) -> None:
+    processes: set[ProcessId] = set()
+    sockets: list[Path] = []
+    with workplace(directory, keep) as place:
+        steps.say(f"making a file of {size(outcome.size)} that does not compress")
+        outcome.sent_sha256 = await asyncio.to_thread(make_file, place / SENT, outcome.size)
+        steps.say(f"starting a discovery, a setup node and {nodes} nodes in a line, each a process")
+        net = Testnet(_plan(nodes, place, outcome), place / "net", shape=f"line of {nodes}", keep=keep)
+        kill.append(net.kill_all)
+        async with net:
+            for service in net.services:
+                steps.say(f"  {service.name:13} pid {service.pid:<8} key {service.public_key[:16]}…")
+            outcome.middle = [node.name for node in net.nodes[1:-1]]
+            sockets = [node.socket for node in net.nodes]
+            processes = await _processes(net)
+            await _transfer(net, place, outcome, steps)
+            await _ping(net, place, outcome, steps)
+            await _look_at_nodes(net, outcome, steps)
+            steps.say("taking everything down")
+    outcome.left = [
+        *(f"process {process.pid}" for process in processes if process.alive),
+        *(str(path) for path in sockets if path.exists()),
+        *([str(place)] if place.exists() and not keep else []),
+    ]
+
+
+def _plan(nodes: int, place: Path, outcome: Outcome) -> Plan:
+    last = nodes - 1
+    filecopy = (sys.executable, "-m", "skywire_apps.filecopy")
+    helloworld = (sys.executable, "-m", "skywire_apps.helloworld")
+    remote = f"{{node{nodes}}}"
+    sending = ("send", str(place / SENT), f"{remote}:{FILECOPY_PORT}", "--report", str(place / TRANSFER_REPORT))
+    pinging = (
+        "ping",
+        f"{remote}:{HELLOWORLD_PORT}",
+        "--count",
+        str(outcome.pings),
+        "--report",
+        str(place / PING_REPORT),
+    )
+    return Plan(
+        nodes,
+        links(nodes, Topology.LINE),
+        apps={
+            0: (
+                AppPlan("filecopy", VERSION, FILECOPY_PORT, filecopy, sending),
+                AppPlan("helloworld", VERSION, HELLOWORLD_PORT, helloworld, pinging),
+            ),
+            last: (
+                AppPlan("filecopy", VERSION, FILECOPY_PORT, filecopy, ("receive", str(place / INBOX)), auto_start=True),
+                AppPlan("helloworld", VERSION, HELLOWORLD_PORT, helloworld, ("serve",), auto_start=True),
+            ),
+        },
+    )
+
+
+async def _transfer(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -> None:
+    first = net.nodes[0]
+    steps.say(f"sending the file from {first.name} to {net.nodes[-1].name}, app to app")
+    await first.admin.start_app("filecopy")
+    watching = asyncio.create_task(_watch_loop(net, outcome, steps))
+    try:
+        await _until_stopped(first, "filecopy")
+    finally:
+        watching.cancel()
+        await asyncio.wait((watching,))
+    report = _read(place / TRANSFER_REPORT)
+    outcome.transfer_s = float(report["seconds"])
+    received = place / INBOX / SENT
+    outcome.received_size = received.stat().st_size if received.exists() else None
+    if outcome.received_size is not None:
+        outcome.received_sha256 = await asyncio.to_thread(sha256_of, received)
+    steps.say(f"  arrived in {outcome.transfer_s:.2f} s, {outcome.megabytes_per_s or 0:.0f} MB/s")
+
+
+async def _watch_loop(net: Testnet, outcome: Outcome, steps: Steps) -> None:
+    """Show progress, and note the loop's rules on every node while it lives."""
+    first = net.nodes[0]
+    while True:
+        for loop in await first.admin.loops():
+            if not outcome.route:
+                hops = await rules_of(net, loop.loop_id)
+                if {hop.node for hop in hops} == {node.name for node in net.nodes}:
+                    outcome.route = hops
+                    steps.say(f"  the loop has {len(hops)} rules on {len(net.nodes)} nodes")
+            done = loop.bytes_acknowledged / outcome.size
+            steps.progress(f"  {size(loop.bytes_acknowledged)} of {size(outcome.size)}, {done:.0%}")
+        await asyncio.sleep(_POLL)
+
+
+async def _ping(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -> None:
+    first = net.nodes[0]
+    steps.say(f"pinging {outcome.pings} times from {first.name} to {net.nodes[-1].name}, app to app")
+    await first.admin.start_app("helloworld")
+    await _until_stopped(first, "helloworld")
+    report = _read(place / PING_REPORT)
+    outcome.answered = int(report["pings"])
+    outcome.round_trip_p50_us = float(report["p50_us"])
+    outcome.round_trip_p99_us = float(report["p99_us"])
+    steps.say(f"  round trip p50 {outcome.round_trip_p50_us:.0f} µs, p99 {outcome.round_trip_p99_us:.0f} µs")
+
+
+async def _until_stopped(node: Node, name: str) -> None:
+    """Wait for the end of an app; raises CliError unless it ended with exit code 0."""
+    async with asyncio.timeout(APP_TIMEOUT):
+        while True:
+            app = next(app for app in await node.admin.apps() if app.name == name)
+            if app.state == "STOPPED":
+                break
+            await asyncio.sleep(_POLL)
+    if app.reason != "exit code 0":
+        raise CliError(
+            Exit.CHECK_FAILED, "APP_FAILED", f"{name} on {node.name}: {app.reason}", f"its log: {node.state.log}"
+        )
+
+
+async def _look_at_nodes(net: Testnet, outcome: Outcome, steps: Steps) -> None:
+    """Wait until rules and loops are gone, or note what is left."""
+    steps.say("looking at what is left on the nodes")
+    deadline = asyncio.get_running_loop().time() + SETTLE_TIMEOUT
+    while True:
+        summaries = {node.name: await node.admin.summary() for node in net.nodes}
+        outcome.forwarded = {name: said.packets_forwarded for name, said in summaries.items()}
+        outcome.rules_left = {name: said.rules + said.reservations for name, said in summaries.items()}
+        outcome.loops_left = {name: said.loops for name, said in summaries.items()}
+        left = sum(outcome.rules_left.values()) + sum(outcome.loops_left.values())
+        if not left or asyncio.get_running_loop().time() > deadline:
+            return
+        await asyncio.sleep(_POLL)
+
+
+async def _processes(net: Testnet) -> set[ProcessId]:
+    """Return every process of the net, apps included."""
+    found = {service.state.process for service in net.services}
+    found |= {ProcessId.of(app.pid) for node in net.nodes for app in await node.admin.apps() if app.pid}
+    return {process for process in found if process is not None}
+
+
+def _read(report: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(report.read_bytes())
+    except FileNotFoundError as error:
+        raise CliError(Exit.CHECK_FAILED, "NO_REPORT", f"the app wrote no {report.name}") from error
+    if not isinstance(document, dict):
+        raise CliError(Exit.CHECK_FAILED, "NO_REPORT", f"{report.name} is no JSON object")
+    return document

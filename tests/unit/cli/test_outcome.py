@@ -1,0 +1,82 @@
+"""The demo passes only if every single thing is so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from skywire_cli.demo.files import make_file, sha256_of, workplace
+from skywire_cli.demo.outcome import Hop, Outcome, checks
+from skywire_cli.failures import CliError
+
+NODES = ("node1", "node2", "node3")
+GOOD = Outcome(
+    size=1000,
+    pings=5,
+    middle=("node2",),
+    route=[Hop("there", name, "a rule") for name in NODES],
+    sent_sha256="aa",
+    received_sha256="aa",
+    received_size=1000,
+    transfer_s=0.5,
+    answered=5,
+    round_trip_p50_us=100.0,
+    round_trip_p99_us=200.0,
+    forwarded={"node1": 0, "node2": 7, "node3": 0},
+    rules_left=dict.fromkeys(NODES, 0),
+    loops_left=dict.fromkeys(NODES, 0),
+    left=(),
+)
+
+
+def test_good_outcome_passes() -> None:
+    assert all(check.holds for check in checks(GOOD))
+    assert GOOD.megabytes_per_s == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"route": ()},
+        {"route": GOOD.route[:-1]},
+        {"received_size": 999},
+        {"received_size": None},
+        {"received_sha256": "bb"},
+        {"sent_sha256": "", "received_sha256": ""},
+        {"answered": 4},
+        {"answered": None},
+        {"forwarded": {}},
+        {"forwarded": {"node2": 0}},
+        {"rules_left": {"node1": 0, "node2": 1, "node3": 0}},
+        {"loops_left": {}},
+        {"loops_left": {"node1": 1}},
+        {"left": None},
+        {"left": ("process 5",)},
+    ],
+)
+def test_anything_that_is_not_so_fails(change: dict[str, object]) -> None:
+    assert [check.what for check in checks(replace(GOOD, **change)) if not check.holds]
+
+
+def test_nothing_holds_before_anything_was_done() -> None:
+    assert not any(check.holds for check in checks(Outcome(size=1, pings=1)))
+
+
+def test_file_is_new_each_time_and_its_hash_right(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("files")
+    first, second = (make_file(directory / name, 3 * 1024 * 1024 + 17) for name in ("a", "b"))
+    assert first != second
+    assert sha256_of(directory / "a") == first
+    assert (directory / "a").stat().st_size == 3 * 1024 * 1024 + 17
+
+
+def test_workplace_is_removed_and_never_somebody_elses(tmp_path_factory: pytest.TempPathFactory) -> None:
+    root = tmp_path_factory.mktemp("workplace")
+    with workplace(root / "demo", keep=False) as place:
+        (place / "sub").mkdir()
+        (place / "sub" / "file").write_text("x")
+    assert not (root / "demo").exists()
+    (root / "file").write_text("mine")
+    with pytest.raises(CliError, match="not empty"), workplace(root, keep=False):
+        pass
+    assert (root / "file").read_text() == "mine"
