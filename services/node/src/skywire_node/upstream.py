@@ -1,0 +1,221 @@
+"""Calls to setup nodes: each in turn until one answers, with the same set-up id.
+
+A failure that names a hop is the hop's and ends the call: another setup node would meet the same hop. One that names
+none is the setup node's: the next one is asked, and this one stands last for a while.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import structlog
+from google.protobuf.message import Message
+from skywire.setup_node.v1 import setup_node_pb2 as pb
+from skywire_common.convert import fields
+from skywire_common.convert.routes import addr_to, path_pair_to
+from skywire_common.convert.rules import node_rules_from, node_rules_to, placed_rules_from
+from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
+from skywire_common.keys import Addr, PublicKey
+from skywire_common.routes import PathPair
+from skywire_common.rpc.client import RpcChannel
+from skywire_common.rules import AppRule, ForwardRule, NodeRules, PlacedRule
+
+SETUP_SECONDS = 11.0
+# While there is another setup node to ask. A good one answers within 50 ms, or within 2 s that a hop does not.
+TRY_SECONDS = 5.0
+RENEW_SECONDS = 5.0
+CLOSE_SECONDS = 3.0
+STANDS_LAST_SECONDS = 30.0
+MAX_CAUSE = 200
+NOISE_MESSAGE_SIZE = 49
+# Said by a hop, but about the setup node that asked: another one may be welcome there.
+_ANOTHER_MAY = (ErrorCode.PERMISSION_DENIED, ErrorCode.UNAUTHENTICATED, ErrorCode.CLOCK_SKEW)
+# No setup node would see it otherwise.
+_FINAL = (ErrorCode.INVALID_ARGUMENT,)
+_PACKAGE = "/skywire.setup_node.v1.SetupNode/"
+
+R = TypeVar("R", bound=Message)
+
+
+class Wanted(NamedTuple):
+    """A loop to make, or new routes for one (`loop_id` set, no Noise message). Ids: what this node reserved."""
+
+    setup_id: bytes
+    loop_id: bytes
+    initiator: Addr
+    responder: Addr
+    epoch: int
+    routes: PathPair
+    forward_id: int
+    app_id: int
+    time_to_live: int = 0
+
+
+class Made(NamedTuple):
+    """A loop or route pair that was made: this node's own rules to install at once, and everyone else's.
+
+    noise_message: 49 bytes, empty on a reroute. expiry: epoch seconds.
+    """
+
+    initiator_rules: tuple[PlacedRule, ...]
+    rules: tuple[NodeRules, ...]
+    expiry: int
+    noise_message: bytes
+    responder_epoch: int
+    setup_node: PublicKey
+
+
+class SetupPeer:
+    """One setup node of the config."""
+
+    __slots__ = ("channel", "failed_at", "public_key")
+
+    def __init__(self, public_key: PublicKey, channel: RpcChannel) -> None:
+        self.public_key = public_key
+        self.channel = channel
+        self.failed_at: float | None = None
+
+
+class SetupNodes:
+    """The setup nodes of the config, in its order; those that failed lately stand last."""
+
+    def __init__(self, peers: Sequence[SetupPeer], *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._peers = tuple(peers)
+        self._monotonic = monotonic
+        self._log = structlog.get_logger("setup")
+
+    async def create_loop(self, wanted: Wanted, noise_message: Callable[[], bytes]) -> Made:
+        """Have a loop made; raises Failure.
+
+        `noise_message` begins a new handshake and returns its first message, 49 bytes: once for each setup node that
+        is asked, because the responder refuses a message that it has seen.
+        """
+
+        def request() -> Message:
+            return pb.CreateLoopRequest(
+                setup_id=wanted.setup_id,
+                initiator=addr_to(wanted.initiator),
+                responder=addr_to(wanted.responder),
+                initiator_epoch=wanted.epoch,
+                routes=path_pair_to(wanted.routes),
+                initiator_ids=pb.InitiatorIds(forward=wanted.forward_id, app=wanted.app_id),
+                noise_message=noise_message(),
+                time_to_live_s=wanted.time_to_live,
+            )
+
+        answer, peer = await self._ask("CreateLoop", request, pb.CreateLoopResponse, wanted.setup_id, SETUP_SECONDS)
+        return _made(wanted, answer, answer.noise_message, answer.responder_epoch, peer)
+
+    async def reroute_loop(self, wanted: Wanted) -> Made:
+        """Have new routes made for a loop; raises Failure."""
+        request = pb.RerouteLoopRequest(
+            setup_id=wanted.setup_id,
+            loop_id=wanted.loop_id,
+            initiator=addr_to(wanted.initiator),
+            responder=addr_to(wanted.responder),
+            initiator_epoch=wanted.epoch,
+            routes=path_pair_to(wanted.routes),
+            initiator_ids=pb.InitiatorIds(forward=wanted.forward_id, app=wanted.app_id),
+            time_to_live_s=wanted.time_to_live,
+        )
+        answer, peer = await self._ask(
+            "RerouteLoop", lambda: request, pb.RerouteLoopResponse, wanted.setup_id, SETUP_SECONDS
+        )
+        return _made(wanted, answer, b"", 0, peer)
+
+    async def renew_loop(self, setup_id: bytes, rules: Sequence[NodeRules], time_to_live: int = 0) -> int:
+        """Have a loop's rules on other nodes extended; return the new expiry, epoch seconds, for this node's own.
+
+        Raises Failure: ROUTE_LOST names a node that has lost some.
+        """
+        request = pb.RenewLoopRequest(setup_id=setup_id, rules=node_rules_to(rules), time_to_live_s=time_to_live)
+        answer, _ = await self._ask("RenewLoop", lambda: request, pb.RenewLoopResponse, setup_id, RENEW_SECONDS)
+        return int(answer.expiry)
+
+    async def close_loop(
+        self, setup_id: bytes, rules: Sequence[NodeRules], loop_id: bytes, tell: PublicKey | None, reason: str
+    ) -> tuple[PublicKey, ...]:
+        """Have a loop's rules removed on other nodes and the other edge told; return the nodes not reached.
+
+        Raises Failure if no setup node answers: then all rules end by their leases.
+        """
+        request = pb.CloseLoopRequest(
+            setup_id=setup_id, rules=node_rules_to(rules), loop_id=loop_id, tell=tell or b"", reason=reason[:MAX_CAUSE]
+        )
+        answer, _ = await self._ask("CloseLoop", lambda: request, pb.CloseLoopResponse, setup_id, CLOSE_SECONDS)
+        return tuple(PublicKey(key) for key in answer.unreached)
+
+    async def _ask(
+        self, method: str, request: Callable[[], Message], answer: type[R], setup_id: bytes, seconds: float
+    ) -> tuple[R, PublicKey]:
+        """Ask one setup node after the other within `seconds`; return the answer and whose it is."""
+        ends = self._monotonic() + seconds
+        causes: list[str] = []
+        peers = self._in_order()
+        for index, peer in enumerate(peers):
+            left = ends - self._monotonic()
+            if left <= 0:
+                break
+            timeout = min(TRY_SECONDS, left) if index + 1 < len(peers) else left
+            try:
+                answered = await peer.channel.call(_PACKAGE + method, request(), answer, timeout=timeout)
+            except Failure as failure:
+                if failure.code in _FINAL or (failure.fields.hop_key and failure.code not in _ANOTHER_MAY):
+                    raise failure.within(setup_id=setup_id) from failure
+                peer.failed_at = self._monotonic()
+                causes.append(f"{peer.public_key.short}: {failure.code}: {failure.cause[:MAX_CAUSE]}")
+                self._log.warning(
+                    "setup node failed", call=method, peer=peer.public_key, reason=str(failure), setup_id=setup_id.hex()
+                )
+            else:
+                peer.failed_at = None
+                return answered, peer.public_key
+        cause = "; ".join(causes) or "the config names no setup node"
+        raise Failure(
+            ErrorCode.NO_SETUP_NODE,
+            f"no setup node made it: {cause}",
+            FailureFields(setup_id=setup_id, retryable=bool(causes)),
+        )
+
+    def _in_order(self) -> list[SetupPeer]:
+        lately = self._monotonic() - STANDS_LAST_SECONDS
+        return sorted(self._peers, key=lambda peer: max(lately, peer.failed_at or lately))
+
+
+def _check_own(wanted: Wanted, own: dict[int, PlacedRule]) -> None:
+    """Check that the rules for this node are the ends of the routes it asked for; raises DecodeError."""
+    if own.keys() != {wanted.forward_id, wanted.app_id}:
+        raise DecodeError("initiator_rules are not those of this node's two route ids")
+    leave, arrive = own[wanted.forward_id], own[wanted.app_id]
+    first, last = wanted.routes.forward[0].transport, wanted.routes.reverse[-1].transport
+    if not isinstance(leave.rule, ForwardRule) or (leave.rule.next_transport, leave.from_transport) != (first, None):
+        raise DecodeError("initiator_rules: packets do not leave by the route")
+    end = AppRule(arrive.rule.expiry, wanted.forward_id, wanted.responder, wanted.initiator.port)
+    if (arrive.rule, arrive.from_transport) != (end, last):
+        raise DecodeError("initiator_rules: packets do not arrive by the route")
+
+
+def _made(
+    wanted: Wanted,
+    answer: pb.CreateLoopResponse | pb.RerouteLoopResponse,
+    noise_message: bytes,
+    responder_epoch: int,
+    peer: PublicKey,
+) -> Made:
+    """Check what a setup node answered: it is trusted to install routes, not to put rules of its choice here."""
+    try:
+        own = placed_rules_from(answer.initiator_rules, "initiator_rules")
+        rules = node_rules_from(answer.rules)
+        _check_own(wanted, {placed.route_id: placed for placed in own})
+        if len(noise_message) != (0 if wanted.loop_id else NOISE_MESSAGE_SIZE):
+            raise DecodeError(f"noise_message has {NOISE_MESSAGE_SIZE} bytes, not {len(noise_message)}")
+        expiry = fields.within(answer.expiry, 1, fields.MAX_EPOCH_SECONDS, "expiry")
+    except DecodeError as error:
+        raise Failure(
+            ErrorCode.INTERNAL,
+            f"the setup node's answer cannot be used: {error}",
+            FailureFields(setup_id=wanted.setup_id),
+        ) from error
+    return Made(own, rules, expiry, noise_message, responder_epoch, peer)
