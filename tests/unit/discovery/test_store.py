@@ -159,7 +159,7 @@ async def test_a_heartbeat_keeps_a_node_alive_and_is_not_logged(database: Databa
     assert isinstance(node, Node)
     assert node.lease_until_ms == node.last_seen_ms + LEASE_MS
     await age(database, 0, 20_000)
-    assert await database.write(nodes.renew_unchanged, [beat]) == {beat.key}
+    assert await database.write(nodes.renew_unchanged, [beat]) == {nodes.words_of(beat)}
     assert await database.write(nodes.renew_unchanged, [beat._replace(epoch=1), heartbeat(1)]) == set()
     found = (await database.read(nodes.by_key, [beat.key]))[beat.key]
     assert found[:5] == (beat.key, beat.epoch, beat.endpoints, 0, True)
@@ -175,7 +175,7 @@ async def test_the_second_of_one_key_is_refused_until_the_first_is_silent(databa
     [refused] = await database.write(nodes.beat, [second])
     assert isinstance(refused, Failure)
     assert refused.code == ErrorCode.DUPLICATE_IDENTITY
-    assert await database.write(nodes.renew_unchanged, [first]) == {first.key}, "no flapping"
+    assert await database.write(nodes.renew_unchanged, [first]) == {nodes.words_of(first)}, "no flapping"
     await age(database, 0, HOLD_MS)
     [taken] = await database.write(nodes.beat, [second])
     assert isinstance(taken, Node)

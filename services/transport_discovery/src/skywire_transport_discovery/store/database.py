@@ -22,7 +22,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 from skywire_common.errors import ErrorCode, Failure, FailureFields, LocalError
-from sqlalchemy import AsyncAdaptedQueuePool, Connection, event, exc, make_url
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from skywire_transport_discovery.store import migrate
@@ -46,23 +46,33 @@ ATTEMPTS = 3
 _TRY_AGAIN = ("40P01", "40001")
 
 
+def check_url(url: str) -> URL:
+    """Return the parsed URL; raises ValueError if it names no database that the store can use."""
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise ValueError("sqlite+aiosqlite:////path/to/file or postgresql+psycopg://user@host/name")
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise ValueError("SQLite needs a file: sqlite+aiosqlite:////path/to/file")
+    return parsed
+
+
 class Database:
     """The store's engine. `write` and `read` run a function of a connection in one transaction."""
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
+        parsed = check_url(url)
         self.dialect = parsed.get_backend_name()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._lock: _FileLock | None = None
         if self.dialect == "sqlite":
-            if not parsed.database or parsed.database == ":memory:":
-                raise LocalError("database_url: SQLite needs a file, sqlite+aiosqlite:////path/to/file")
-            self._lock = _FileLock(Path(parsed.database + ".lock"))
+            self._lock = _FileLock(Path(f"{parsed.database}.lock"))
+            parsed = parsed.set(drivername="sqlite+aiosqlite")
             self.writer = create_async_engine(parsed, pool_size=1, max_overflow=0, pool_timeout=POOL_WAIT_S)
             self.reader = create_async_engine(parsed, pool_size=4, max_overflow=0, pool_timeout=POOL_WAIT_S)
             _prepare_sqlite(self.writer, "IMMEDIATE")
             _prepare_sqlite(self.reader, "DEFERRED")
-        elif self.dialect == "postgresql":
+        else:
             self.writer = self.reader = create_async_engine(
                 parsed.set(drivername="postgresql+psycopg"),
                 pool_size=POOL_SIZE,
@@ -76,8 +86,6 @@ class Database:
                 },
             )
             _check_idle_connections(self.writer)
-        else:
-            raise LocalError(f"database_url: sqlite+aiosqlite or postgresql+psycopg, not {self.dialect!r}")
 
     async def write(self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run `work(connection, ...)` in one transaction that may write; raises Failure UNAVAILABLE."""

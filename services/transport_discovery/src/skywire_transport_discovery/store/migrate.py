@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -10,6 +11,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+# Every look at the revision would be a line.
+logging.getLogger("alembic").setLevel(logging.WARNING)
 # Any number that nobody else locks.
 LOCK = 0x736B79_77697265
 _HERE = Path(__file__).parent / "migrations"

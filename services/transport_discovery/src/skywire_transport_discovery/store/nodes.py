@@ -59,17 +59,20 @@ def by_key(db: Connection, keys: Iterable[bytes]) -> dict[bytes, Node]:
     return {row.key: _record(row) for row in db.execute(_BY_KEY, {"keys": list(set(keys))})}
 
 
+# Key, epoch as stored, endpoints as JSON, most hops.
+Words = tuple[bytes, int, str, int]
 # A heartbeat that changes nothing is one statement for all who come at once. What it must match makes it atomic.
 _SAME = tuple_(nodes.c.key, nodes.c.epoch, nodes.c.endpoints, nodes.c.max_hops).in_(bindparam("same", expanding=True))
 
 
-def renew_unchanged(db: Connection, beats: Sequence[Heartbeat]) -> set[bytes]:
-    """Renew the leases of those that live and say what they said before; return their keys."""
-    same = [
-        (bytes(beat.key), _stored(beat.epoch), _endpoints(beat.endpoints), beat.max_hops)
-        for beat in beats
-        if not beat.stopping
-    ]
+def words_of(beat: Heartbeat) -> Words:
+    """Return what must stand in the node's row for the heartbeat to change nothing."""
+    return bytes(beat.key), _stored(beat.epoch), _endpoints(beat.endpoints), beat.max_hops
+
+
+def renew_unchanged(db: Connection, beats: Sequence[Heartbeat]) -> set[Words]:
+    """Renew the leases of those that live and say what they said before; return their words."""
+    same = [words_of(beat) for beat in beats if not beat.stopping]
     if not same:
         return set()
     now = changes.clock(db)
@@ -78,9 +81,9 @@ def renew_unchanged(db: Connection, beats: Sequence[Heartbeat]) -> set[bytes]:
         update(nodes)
         .where(_SAME, nodes.c.alive)
         .values(last_seen_ms=bindparam("now"), lease_until_ms=bindparam("until"))
-        .returning(nodes.c.key)
+        .returning(nodes.c.key, nodes.c.epoch, nodes.c.endpoints, nodes.c.max_hops)
     )
-    return {row.key for row in db.execute(statement, {"same": same, "now": now, "until": now + LEASE_MS})}
+    return {tuple(row) for row in db.execute(statement, {"same": same, "now": now, "until": now + LEASE_MS})}
 
 
 def _note_online(db: Connection, now: int, whose: ColumnElement[bool], names: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
-from sqlalchemy import Connection, Row, Select, and_, bindparam, func, insert, or_, select, true, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, or_, select, true, update
 from sqlalchemy.sql import ColumnElement
 
 from skywire_transport_discovery.standing import EdgeState, Transport, is_up
@@ -271,7 +271,7 @@ def lives_changed(db: Connection, revision: int, now: int, lives: dict[bytes, bo
 
 _UP_PAGE = (
     select(transports.c.id, transports.c.edge_a, transports.c.edge_b)
-    .where(and_(transports.c.is_up, transports.c.id > bindparam("after")))
+    .where(transports.c.is_up, transports.c.public, transports.c.id > bindparam("after"))
     .order_by(transports.c.id)
     .limit(bindparam("most"))
 )
@@ -279,7 +279,7 @@ _PAGE = _WHOLE.where(transports.c.id > bindparam("after")).order_by(transports.c
 
 
 def page_of_links(db: Connection, after: bytes, most: int) -> Sequence[Row[bytes, bytes, bytes]]:
-    """Return up to `most` transports that are up as (id, edge, edge), ids above `after`, in order."""
+    """Return up to `most` public transports that are up as (id, edge, edge), ids above `after`, in order."""
     return db.execute(_UP_PAGE, {"after": after, "most": most}).all()
 
 

@@ -1,0 +1,154 @@
+"""What the services ask of the store, many callers in one transaction (grouping), and hints to the feed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
+
+from skywire_common.entries import SignedEntry
+from skywire_common.errors import ErrorCode, Failure, FailureFields
+from skywire_common.keys import PublicKey
+from sqlalchemy import Connection
+
+from skywire_transport_discovery.feed import Feed
+from skywire_transport_discovery.grouping import Grouper
+from skywire_transport_discovery.standing import Heartbeat, Node, Transport
+from skywire_transport_discovery.store import calls, nodes, reconcile, transports
+from skywire_transport_discovery.store.calls import Call
+from skywire_transport_discovery.store.database import Database
+from skywire_transport_discovery.store.reconcile import Reconciled
+from skywire_transport_discovery.store.transports import MAX_TRANSPORTS_PER_NODE, Said
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Registry:
+    """The registry of one replica. Every method raises Failure UNAVAILABLE if the database is away."""
+
+    def __init__(self, database: Database, feed: Feed, per_node: int = MAX_TRANSPORTS_PER_NODE) -> None:
+        self.database = database
+        self.feed = feed
+        self._per_node = per_node
+        readers = 1 if database.dialect == "sqlite" else 2
+        self._calls = Grouper("calls", self._use_calls)
+        self._registrations = Grouper("registrations", self._register)
+        self._words = Grouper("statuses", self._say)
+        self._beats = Grouper("heartbeats", self._beat)
+        self._by_id = Grouper("lookups", self._look_up, readers)
+        self._by_edge = Grouper("edges", self._list, readers)
+        self._by_key = Grouper("nodes", self._resolve, readers)
+        self.groupers = {
+            "calls": self._calls,
+            "registrations": self._registrations,
+            "statuses": self._words,
+            "heartbeats": self._beats,
+            "lookups": self._by_id,
+            "edges": self._by_edge,
+            "nodes": self._by_key,
+        }
+
+    async def first_use(self, key: PublicKey, nonce: bytes, until: float) -> bool:
+        """Say whether a signed call is the first with these random bytes, at any replica (rpc.replays.ReplayGuard)."""
+        return await self._calls.submit(Call(key, nonce, int(until * 1000)))
+
+    async def register(self, entries: Sequence[SignedEntry]) -> Sequence[SignedEntry]:
+        """Register checked entries, all or none; return them with the time of first registration."""
+        return await self._registrations.submit(entries, len(entries))
+
+    async def say(self, edge: PublicKey, statuses: Sequence[tuple[bytes, bool]]) -> Sequence[Transport]:
+        """Note what an edge says of its transports, all or nothing; return them as they are then."""
+        return await self._words.submit(Said(edge, statuses), len(statuses))
+
+    async def heartbeat(self, beat: Heartbeat) -> None:
+        """Renew a node's lease; raises Failure DUPLICATE_IDENTITY."""
+        await self._beats.submit(beat)
+
+    async def transport(self, transport_id: bytes) -> Transport:
+        """Return a transport; raises Failure UNKNOWN_TRANSPORT."""
+        found = await self._by_id.submit(transport_id)
+        if found is None:
+            raise Failure(
+                ErrorCode.UNKNOWN_TRANSPORT,
+                f"transport {transport_id.hex()} is not registered",
+                FailureFields(transport_id=transport_id),
+            )
+        return found
+
+    async def transports_of(self, key: PublicKey) -> list[Transport]:
+        """Return a node's transports, up or down, oldest first."""
+        return await self._by_edge.submit(key)
+
+    async def node(self, key: PublicKey) -> Node:
+        """Return a node's record; raises Failure UNKNOWN_NODE."""
+        found = await self._by_key.submit(key)
+        if found is None:
+            raise unknown_node(key)
+        return found
+
+    async def is_known(self, key: PublicKey) -> bool:
+        """Say whether anybody ever registered this key: a node, or a transport of it."""
+        return await self._by_key.submit(key) is not None or await self.database.read(transports.is_edge, key)
+
+    async def reconcile(self, node: PublicKey, own: Sequence[tuple[SignedEntry, bool]]) -> Reconciled:
+        """Make the registry agree with a node's whole list."""
+        try:
+            return await self.database.write(reconcile.reconcile, node, own, self._per_node)
+        finally:
+            self.feed.hint()
+
+    async def write(self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run one write that may change the graph."""
+        try:
+            return await self.database.write(work, *args, **kwargs)
+        finally:
+            self.feed.hint()
+
+    @property
+    def per_node(self) -> int:
+        """Most transports of one node."""
+        return self._per_node
+
+    async def close(self) -> None:
+        """Wait until everything that was asked for is answered."""
+        for grouper in self.groupers.values():
+            await grouper.close()  # type: ignore[attr-defined]
+
+    async def _use_calls(self, asked: list[Call]) -> list[bool]:
+        return await self.database.write(calls.first_uses, asked)
+
+    async def _register(self, batches: list[Sequence[SignedEntry]]) -> list[transports.Registered]:
+        return await self.write(transports.register, batches, self._per_node)
+
+    async def _say(self, words: list[Said]) -> list[transports.Spoken]:
+        return await self.write(transports.say, words)
+
+    async def _beat(self, beats: list[Heartbeat]) -> list[Failure | None]:
+        renewed = await self.database.write(nodes.renew_unchanged, beats)
+        # Two of one key may beat at once: only those whose words were in the table are renewed.
+        rest = [beat for beat in beats if beat.stopping or nodes.words_of(beat) not in renewed]
+        answers: dict[int, Failure | None] = {}
+        if rest:
+            results = await self.write(nodes.beat, rest)
+            answers = {
+                id(beat): result if isinstance(result, Failure) else None
+                for beat, result in zip(rest, results, strict=True)
+            }
+        return [answers.get(id(beat)) for beat in beats]
+
+    async def _look_up(self, ids: list[bytes]) -> list[Transport | None]:
+        found = await self.database.read(transports.by_id, ids)
+        return [found.get(key) for key in ids]
+
+    async def _list(self, keys: list[PublicKey]) -> list[list[Transport]]:
+        found = await self.database.read(transports.by_edge, keys)
+        return [found[key] for key in keys]
+
+    async def _resolve(self, keys: list[PublicKey]) -> list[Node | None]:
+        found = await self.database.read(nodes.by_key, keys)
+        return [found.get(key) for key in keys]
+
+
+def unknown_node(key: bytes) -> Failure:
+    """Return the failure for a key that nobody registered."""
+    return Failure(ErrorCode.UNKNOWN_NODE, f"nobody ever registered {key.hex()}", FailureFields(hop_key=key))

@@ -1,0 +1,1 @@
+"""gRPC: protobuf to values and back, and one servicer per service."""

@@ -1,0 +1,133 @@
+"""What a replica does beside answering: follow the log, end leases, forget what is old, and say how it is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import psycopg
+from skywire_common.errors import Failure
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+from structlog.typing import FilteringBoundLogger
+
+from skywire_transport_discovery.feed import Feed
+from skywire_transport_discovery.registry import Registry
+from skywire_transport_discovery.store import changes, migrate, nodes, prune
+from skywire_transport_discovery.store.database import CONNECT_S
+
+SWEEP_S = 0.5
+PRUNE_S = 5.0
+RETRY_S = 0.5
+LISTEN_RETRY_S = 2.0
+
+
+class Upkeep:
+    """One replica's state and its tasks. `problem` is empty while the database answers and its schema is right."""
+
+    def __init__(self, registry: Registry, log: FilteringBoundLogger, told: Callable[[bool], None]) -> None:
+        self.problem = "starting"
+        self.leases_ended = 0
+        self.rows_pruned = 0
+        self._registry = registry
+        self._feed: Feed = registry.feed
+        self._database = registry.database
+        self._log = log
+        self._told = told
+        self._tried = asyncio.Event()
+
+    async def tried(self) -> None:
+        """Wait until it is known for the first time whether the database answers."""
+        await self._tried.wait()
+
+    async def follow(self) -> None:
+        """Keep the graph at what the log says, for ever."""
+        while True:
+            problem = await self._step()
+            if problem != self.problem:
+                if problem:
+                    self._log.error("not serving", problem=problem)
+                else:
+                    self._log.info("serving", revision=self._feed.ring.revision)
+                self.problem = problem
+                self._told(not problem)
+            self._tried.set()
+            if problem:
+                await asyncio.sleep(RETRY_S)
+            else:
+                await self._feed.hinted()
+
+    async def _step(self) -> str:
+        try:
+            if self.problem:
+                await self._ready_schema()
+                schema = await self._database.read(_schema)
+                if schema != migrate.newest():
+                    return (
+                        f"the schema is at {schema or 'nothing'}, this program needs {migrate.newest()}: "
+                        "run skywire-discovery migrate"
+                    )
+                await self._database.write(_can_write)
+            if self._feed.loaded:
+                await self._feed.poll()
+            else:
+                await self._feed.load()
+        except Failure as failure:
+            return failure.cause
+        return ""
+
+    async def _ready_schema(self) -> None:
+        """Migrate SQLite's file, which belongs to this process; PostgreSQL's schema is the operator's to migrate."""
+        if self._database.dialect == "sqlite":
+            await self._database.upgrade()
+
+    async def sweep(self) -> None:
+        """End leases when their time is over, for ever."""
+        while True:
+            if not self.problem:
+                try:
+                    while await self._database.read(nodes.any_expired):
+                        ended = await self._registry.write(nodes.sweep)
+                        self.leases_ended += ended
+                        if ended:
+                            self._log.info("leases ended", count=ended)
+                except Failure as failure:
+                    self._log.warning("cannot end leases", reason=failure.cause)
+            await asyncio.sleep(SWEEP_S)
+
+    async def prune(self) -> None:
+        """Forget what is old, for ever."""
+        while True:
+            await asyncio.sleep(PRUNE_S)
+            if self.problem:
+                continue
+            try:
+                while gone := await self._registry.write(prune.prune):
+                    self.rows_pruned += gone
+            except Failure as failure:
+                self._log.warning("cannot prune", reason=failure.cause)
+
+    async def listen(self, url: str) -> None:
+        """Turn PostgreSQL's notifications into hints, for ever; without them polling is enough."""
+        dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        while True:
+            try:
+                async with await psycopg.AsyncConnection.connect(
+                    dsn, autocommit=True, connect_timeout=CONNECT_S, application_name="skywire-discovery listen"
+                ) as connection:
+                    await connection.execute(f"LISTEN {changes.CHANNEL}")
+                    self._feed.hint()
+                    async for _ in connection.notifies():
+                        self._feed.hint()
+            except (psycopg.Error, OSError) as error:
+                self._log.debug("no notifications", reason=str(error))
+            await asyncio.sleep(LISTEN_RETRY_S)
+
+
+def _schema(db: Connection) -> str:
+    return migrate.current(db) or ""
+
+
+def _can_write(db: Connection) -> None:
+    """Raise what the database says if it takes no writes: a full disk, a read-only file, a standby."""
+    changes.touch(db)
