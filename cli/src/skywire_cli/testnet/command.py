@@ -50,6 +50,16 @@ def testnet() -> None:
 )
 @click.option("--setup-nodes", type=click.IntRange(1, MAX_SETUP_NODES), default=1, show_default=True, help="How many.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option(
+    "--app", "apps", multiple=True, metavar="NAME@NODE:PORT=COMMAND", help="An app that starts with its node."
+)
+@click.option(
+    "--idle-app",
+    "idle_apps",
+    multiple=True,
+    metavar="NAME@NODE:PORT=COMMAND",
+    help="One that waits for `skywire node apps start`.",
+)
 @click.option("--keep", is_flag=True, help="Keep keys, databases and logs when it goes down.")
 @click.option("--detach", is_flag=True, help="Return when everything is up and leave it running.")
 @click.option("--launcher", is_flag=True, hidden=True, help="Be the process that a detached testnet hangs on.")
@@ -101,11 +111,16 @@ def down(directory: Path) -> None:
         click.echo(f"testnet in {directory} {said}{', its files are kept' if kept else ', its files are removed'}")
 
 
-def _make(directory: Path, nodes: int, topology: str, setup_nodes: int, log_level: str, keep: bool) -> Testnet:
+def _make(
+    directory: Path, nodes: int, topology: str, setup_nodes: int, log_level: str, keep: bool, **apps: Any
+) -> Testnet:
+    from skywire_cli.testnet import app_option
     from skywire_cli.testnet.network import Testnet
     from skywire_cli.testnet.plan import plan
 
-    planned = plan(nodes, Topology(topology), setup_nodes, log_level=log_level)
+    parsed = [app_option.parse(text, auto_start=True) for text in apps["apps"]]
+    parsed += [app_option.parse(text, auto_start=False) for text in apps["idle_apps"]]
+    planned = plan(nodes, Topology(topology), setup_nodes, app_option.by_node(parsed), log_level)
     return Testnet(planned, directory, shape=f"{topology} of {nodes}", keep=keep)
 
 

@@ -1,0 +1,53 @@
+"""Apps as they are written on the command line."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from skywire_cli.testnet.app_option import VERSION, by_node, parse
+from skywire_cli.testnet.plan import AppPlan
+from skywire_common.errors import DecodeError
+
+
+def test_python_files_and_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "echo.py").write_text("")
+    command = (sys.executable, str(tmp_path / "echo.py"))
+    assert parse("echo@3:20=./echo.py serve 'two words' {node1}", auto_start=True) == (
+        2,
+        AppPlan("echo", VERSION, 20, command, ("serve", "two words", "{node1}"), True),
+    )
+    assert parse("s@1:9=sh -c true", auto_start=False) == (
+        0,
+        AppPlan("s", VERSION, 9, (str(shutil.which("sh")),), ("-c", "true"), False),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "echo",
+        "echo@1=sh",
+        "echo@x:1=sh",
+        "@1:1=sh",
+        "e@1:1=",
+        "e@1:1=' ",
+        "../e@1:1=sh",
+        "e@1:1=no/such",
+        "e@1:1=n.py",
+    ],
+)
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(DecodeError):
+        parse(text, auto_start=True)
+
+
+def test_apps_are_gathered_by_node_and_a_name_is_one_program() -> None:
+    first, second = parse("a@1:1=sh x", auto_start=True), parse("a@2:1=sh y", auto_start=True)
+    assert by_node([first, second]) == {0: (first[1],), 1: (second[1],)}
+    with pytest.raises(DecodeError, match="two different programs"):
+        by_node([first, parse("a@2:1=env", auto_start=True)])
