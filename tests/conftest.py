@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 from skywire_common.curve import SecretKey
 from stacks import pytest_timeout_cancel_timer, pytest_timeout_set_timer
+
+# gRPC reads it when it is first imported, by a test module; its own lines say nothing that a failure does not.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 __all__ = ["pytest_timeout_cancel_timer", "pytest_timeout_set_timer"]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from skywire_common.errors import ErrorCode, Failure
 SERVICE = "grpc.health.v1.Health"
 _SERVING: int = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
+FAREWELL_S = 0.5
 # The empty name is the whole server: serving if every service is.
 WHOLE = ""
 
@@ -28,6 +30,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._serving: dict[str, bool] = {}
         self._stopped = False
         self._changed = asyncio.Event()
+        self._watchers = 0
+        self._unwatched = asyncio.Event()
 
     def set(self, service: str, serving: bool) -> None:
         """Say whether a service serves; nothing serves any more after `stop`."""
@@ -35,11 +39,14 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def stop(self) -> None:
-        """Say NOT_SERVING for every service from now on."""
+    async def stop(self) -> None:
+        """Say NOT_SERVING for every service from now on, and wait for FAREWELL_S at most until all watchers know."""
         self._stopped = True
         for service in self._serving:
             self.set(service, serving=False)
+        if self._watchers:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._unwatched.wait(), FAREWELL_S)
 
     def _status(self, service: str) -> int | None:
         if service == WHOLE:
@@ -73,14 +80,23 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Watch(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Send the state now, then each change."""
+        """Send the state now, then each change; the stream ends after the last one."""
         sent = None
-        while True:
-            changed = self._changed
-            status = self._status(request.service)
-            if status is None:
-                status = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-            if status != sent:
-                yield health_pb2.HealthCheckResponse(status=status)
-                sent = status
-            await changed.wait()
+        self._watchers += 1
+        self._unwatched.clear()
+        try:
+            while True:
+                changed = self._changed
+                status = self._status(request.service)
+                if status is None:
+                    status = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+                if status != sent:
+                    yield health_pb2.HealthCheckResponse(status=status)
+                    sent = status
+                if self._stopped:
+                    return
+                await changed.wait()
+        finally:
+            self._watchers -= 1
+            if not self._watchers:
+                self._unwatched.set()

@@ -116,7 +116,7 @@ class RpcServer:
 
     async def stop(self, grace: float) -> None:
         """Say NOT_SERVING, end streams, refuse new calls, wait up to `grace` seconds for those under way."""
-        self._health.stop()
+        await self._health.stop()
         self._gate.end_streams()
         await self._server.stop(grace)
 
