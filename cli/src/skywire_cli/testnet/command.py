@@ -140,7 +140,7 @@ async def _run(net: Testnet, detached: Path | None) -> None:
         if not rising.done():
             rising.cancel()
             await asyncio.wait((rising,))
-            return
+            raise CliError(Exit.INTERRUPTED, "INTERRUPTED", "interrupted, and nothing is left running")
         try:
             await rising
             if detached is not None:

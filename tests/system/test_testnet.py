@@ -1,0 +1,317 @@
+"""Testnets of real processes, from the command line and as a library, and what is left of them: nothing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from skywire_cli.failures import CliError
+from skywire_cli.testnet.identity import ProcessId
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.plan import Topology, plan
+from skywire_cli.testnet.state import State, Status, load
+from skywire_common.errors import ErrorCode, Failure
+
+pytestmark = pytest.mark.system
+SKYWIRE = [sys.executable, "-m", "skywire_cli"]
+DEADLINE = 60
+
+
+def skywire(*line: str, env: dict[str, str] | None = None) -> tuple[int, Any]:
+    """Run a command with --json; return its exit code and what it said, the error if there was one."""
+    done = subprocess.run([*SKYWIRE, *line, "--json"], capture_output=True, text=True, env=env, timeout=DEADLINE)
+    said = done.stdout if done.returncode in (0, 1, 4) and done.stdout else done.stderr
+    return done.returncode, json.loads(said) if said else None
+
+
+def processes(state: State) -> list[ProcessId]:
+    return [service.process for service in state.services if service.process is not None]
+
+
+@pytest.fixture
+def root(short_path: Path) -> Iterator[Path]:
+    """A directory for a testnet; whatever a failed test left running is ended."""
+    directory = short_path / "net"
+    yield directory
+    state = load(directory)
+    if state is not None:
+        ends = [] if state.launcher.pid == os.getpid() else [state.launcher]
+        for process in (*ends, *processes(state)):
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+async def net(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Testnet]:
+    """Three nodes in a line that tests only look at."""
+    async with Testnet(plan(3, Topology.LINE), tmp_path_factory.mktemp("shared") / "net", shape="line of 3") as running:
+        yield running
+
+
+async def test_every_node_is_ready_and_linked_to_its_neighbours(net: Testnet) -> None:
+    for node in net.nodes:
+        summary = await node.admin.summary()
+        assert (summary.state, list(summary.reasons)) == ("READY", [])
+        assert summary.build.public_key == node.key
+        expected = {net.nodes[index].key for index in net.plan.neighbours(node.number - 1)}
+        assert {transport.remote for transport in await node.admin.transports()} == expected
+        assert summary.rules == summary.loops == summary.rules_orphaned == 0
+
+
+async def test_keys_sockets_and_directories_are_their_owners_alone(net: Testnet) -> None:
+    assert stat.S_IMODE(net.directory.stat().st_mode) == 0o700
+    for service in net.services:
+        assert stat.S_IMODE((service.directory / "secret.key").stat().st_mode) == 0o600
+    for node in net.nodes:
+        assert stat.S_IMODE(node.socket.stat().st_mode) == 0o600
+        assert len(os.fsencode(node.socket)) <= 107
+
+
+async def test_commands_find_nodes_by_number_socket_and_environment(net: Testnet) -> None:
+    at = ("--dir", str(net.directory))
+    second = net.nodes[1]
+    for line in (("--node", "2", *at), ("--socket", str(second.socket))):
+        code, summary = skywire("node", "summary", *line)
+        assert (code, summary["build"]["public_key"]) == (0, second.public_key)
+    code, summary = skywire("node", "summary", env={**os.environ, "SKYWIRE_ADMIN": str(second.socket)})
+    assert (code, summary["build"]["public_key"]) == (0, second.public_key)
+    code, error = skywire("node", "summary", "--node", "4", *at)
+    assert (code, error["code"]) == (2, "NOT_FOUND")
+
+
+async def test_lists_are_json_and_tables(net: Testnet) -> None:
+    at = ("--dir", str(net.directory), "--node", "2")
+    code, transports = skywire("node", "transports", *at)
+    assert code == 0
+    assert {transport["remote"] for transport in transports} == {net.nodes[0].public_key, net.nodes[2].public_key}
+    assert {(transport["state"], transport["registered"]) for transport in transports} == {("UP", True)}
+    code, filtered = skywire("node", "transports", *at, "--to", net.nodes[0].public_key)
+    assert [transport["remote"] for transport in filtered] == [net.nodes[0].public_key]
+    for what in ("rules", "loops", "apps"):
+        assert skywire("node", what, *at) == (0, [])
+    table = subprocess.run([*SKYWIRE, "node", "transports", *at], capture_output=True, text=True, check=True).stdout
+    assert transports[0]["transport_id"] in table
+
+
+async def test_status_shows_every_process(net: Testnet) -> None:
+    code, status = skywire("testnet", "status", "--dir", str(net.directory))
+    assert code == 0
+    assert [service["name"] for service in status["services"]] == [service.name for service in net.services]
+    assert {summary["state"] for summary in status["summaries"].values()} == {"READY"}
+    table = subprocess.run(
+        [*SKYWIRE, "testnet", "status", "--dir", str(net.directory)], capture_output=True, text=True, check=True
+    ).stdout
+    assert all(service.name in table for service in net.services)
+
+
+async def test_routes_are_found_by_number_and_by_key(net: Testnet) -> None:
+    at = ("--dir", str(net.directory))
+    code, found = skywire("route", "find", "1", "3", *at)
+    assert code == 0
+    keys = [node.public_key for node in net.nodes]
+    (pair,) = found["routes"]
+    assert [(hop["from_key"], hop["to_key"]) for hop in pair["forward"]["hops"]] == list(itertools.pairwise(keys))
+    assert [(hop["from_key"], hop["to_key"]) for hop in pair["reverse"]["hops"]] == list(itertools.pairwise(keys[::-1]))
+    assert (
+        skywire("route", "find", keys[0], keys[2], "--discovery", net.discovery.interfaces["grpc"])[1]["routes"]
+        == (found["routes"])
+    )
+    code, error = skywire("route", "find", "1", "3", "--max-hops", "1", *at)
+    assert (code, error["code"]) == (5, "NO_ROUTE")
+
+
+async def test_unknown_apps_and_transports_are_said_to_be_so(net: Testnet) -> None:
+    at = ("--dir", str(net.directory), "--node", "1")
+    for line in (("apps", "start", "nonsense"), ("transports", "remove", "35f7efdf-9d4f-5878-b635-75ea61b4e567")):
+        code, error = skywire("node", *line, *at)
+        assert code == 5, error
+        assert error["code"] in {"NOT_FOUND", "UNKNOWN_TRANSPORT"}
+
+
+async def test_second_testnet_in_the_same_directory_is_refused(net: Testnet) -> None:
+    code, error = skywire("testnet", "up", "--nodes", "1", "--dir", str(net.directory))
+    assert (code, error["code"]) == (2, "ALREADY_RUNNING")
+    assert (await net.nodes[0].admin.summary()).state == "READY"
+
+
+async def test_somebody_elses_directory_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    code, error = skywire("testnet", "up", "--nodes", "1", "--dir", str(tmp_path))
+    assert (code, error["code"]) == (2, "NOT_EMPTY")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+async def test_transport_is_added_and_removed(root: Path) -> None:
+    async with Testnet(plan(3, Topology.LINE), root) as net:
+        first, _, third = net.nodes
+        code, added = skywire("node", "transports", "add", third.public_key, "--node", "1", "--dir", str(root))
+        assert (code, added["state"], added["remote"]) == (0, "UP", third.public_key)
+        assert third.key in {transport.remote for transport in await first.admin.transports()}
+        code, _ = skywire("node", "transports", "remove", added["transport_id"], "--node", "1", "--dir", str(root))
+        assert code == 0
+        assert third.key not in {transport.remote for transport in await first.admin.transports()}
+
+
+async def test_killed_node_comes_back_on_its_ports_and_is_linked_again(root: Path) -> None:
+    async with Testnet(plan(2, Topology.LINE), root) as net:
+        second = net.nodes[1]
+        before = dict(second.interfaces)
+        epoch = (await second.admin.summary()).epoch
+        await second.kill()
+        assert second.state.status is Status.FAILED
+        with pytest.raises(Failure) as caught:
+            await second.admin.summary()
+        assert caught.value.code is ErrorCode.UNAVAILABLE
+        await net.restart(second)
+        await net.connected()
+        assert second.interfaces == before
+        assert (await second.admin.summary()).epoch != epoch
+
+
+async def test_nothing_is_left_after_the_block_also_when_it_fails(root: Path) -> None:
+    seen: list[ProcessId] = []
+
+    async def fail() -> None:
+        async with Testnet(plan(1, Topology.LINE), root) as net:
+            seen.extend(processes(net.state))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert len(seen) == 3
+    assert not any(process.alive for process in seen)
+    assert not root.exists()
+
+
+async def test_kept_files_are_used_again(root: Path) -> None:
+    async with Testnet(plan(1, Topology.LINE), root, keep=True) as net:
+        key = net.nodes[0].public_key
+    assert (root / "node1" / "secret.key").exists()
+    async with Testnet(plan(1, Topology.LINE), root) as net:
+        assert net.nodes[0].public_key == key
+    assert not root.exists()
+
+
+async def test_start_that_fails_names_the_process_and_keeps_its_log(root: Path) -> None:
+    async with Testnet(plan(1, Topology.LINE), root, keep=True):
+        pass
+    (root / "node1" / "secret.key").chmod(0o644)
+    with pytest.raises(CliError, match="node1") as caught:
+        await Testnet(plan(1, Topology.LINE), root).up()
+    assert "chmod 600" in str(caught.value.details) + caught.value.message
+    state = load(root)
+    assert state is not None and state.status is Status.FAILED
+    assert not any(process.alive for process in processes(state))
+    assert skywire("testnet", "down", "--dir", str(root))[0] == 0
+    assert not root.exists()
+
+
+async def test_sockets_of_a_deep_directory_lie_elsewhere(short_path: Path) -> None:
+    deep = short_path / ("d" * 100) / "net"
+    async with Testnet(plan(1, Topology.LINE), deep) as net:
+        socket = net.nodes[0].socket
+        assert not socket.is_relative_to(deep)
+        assert (await net.nodes[0].admin.summary()).state == "READY"
+    assert not socket.parent.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_takes_an_attached_testnet_down(root: Path, number: signal.Signals) -> None:
+    line = [*SKYWIRE, "testnet", "up", "--nodes", "2", "--dir", str(root), "--json"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        state = json.loads(launcher.stdout.readline())
+        assert state["status"] == "ready"
+        seen = [ProcessId(*service["process"]) for service in state["services"]]
+        assert len(seen) == 4 and all(process.alive for process in seen)
+        launcher.send_signal(number)
+        launcher.communicate(timeout=DEADLINE)
+    assert launcher.returncode == 0
+    assert not any(process.alive for process in seen)
+    assert not root.exists()
+
+
+def test_interrupted_start_leaves_nothing(root: Path) -> None:
+    line = [*SKYWIRE, "testnet", "up", "--nodes", "3", "--dir", str(root)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
+        assert launcher.stdout is not None
+        for said in launcher.stdout:
+            if said.startswith("node1: starting"):
+                break
+        state = load(root)
+        assert state is not None and processes(state)
+        launcher.send_signal(signal.SIGINT)
+        launcher.communicate(timeout=DEADLINE)
+    assert launcher.returncode == 130
+    assert not any(process.alive for process in processes(state))
+    assert not root.exists()
+
+
+def test_detached_testnet_runs_until_it_is_taken_down(root: Path) -> None:
+    code, up = skywire("testnet", "up", "--nodes", "1", "--detach", "--dir", str(root))
+    assert (code, up["status"]) == (0, "ready")
+    state = load(root)
+    assert state is not None and state.launcher.alive
+    assert skywire("testnet", "status", "--dir", str(root))[0] == 0
+    code, said = skywire("testnet", "down", "--dir", str(root))
+    assert (code, said) == (0, {"ended": True, "kept": False})
+    assert not state.launcher.alive
+    assert not any(process.alive for process in processes(state))
+    assert not root.exists()
+    assert skywire("testnet", "down", "--dir", str(root))[0] == 3
+
+
+def test_detached_testnet_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    code, error = skywire("testnet", "up", "--nodes", "1", "--detach", "--dir", str(tmp_path))
+    assert (code, error["code"]) == (2, "NOT_EMPTY")
+
+
+def test_nothing_outlives_a_launcher_that_is_killed(root: Path) -> None:
+    code, _ = skywire("testnet", "up", "--nodes", "2", "--detach", "--dir", str(root))
+    assert code == 0
+    state = load(root)
+    assert state is not None
+    pidfds = [os.pidfd_open(process.pid) for process in processes(state)]
+    assert len(pidfds) == 4
+    try:
+        state.launcher.kill()
+        for pidfd in pidfds:
+            assert select.select([pidfd], [], [], DEADLINE)[0], "a process outlived the launcher"
+    finally:
+        for pidfd in pidfds:
+            os.close(pidfd)
+    assert skywire("testnet", "status", "--dir", str(root))[0] == 3
+    assert skywire("testnet", "down", "--dir", str(root)) == (0, {"ended": False, "kept": False})
+    assert not root.exists()
+
+
+def test_down_leaves_a_process_alone_that_only_has_the_launchers_pid(root: Path) -> None:
+    code, _ = skywire("testnet", "up", "--nodes", "1", "--detach", "--dir", str(root))
+    assert code == 0
+    state = load(root)
+    assert state is not None
+    state.launcher.kill()
+    for process in processes(state):
+        process.kill()
+    with subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"]) as bystander:
+        try:
+            document = json.loads((root / "testnet.json").read_text())
+            document["launcher"][0] = bystander.pid
+            for service in document["services"]:
+                service["process"] = [bystander.pid, 1]
+            (root / "testnet.json").write_text(json.dumps(document))
+            assert skywire("testnet", "down", "--dir", str(root))[0] == 0
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+    assert not root.exists()
