@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ from stacks import pytest_timeout_cancel_timer, pytest_timeout_set_timer
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 __all__ = ["pytest_timeout_cancel_timer", "pytest_timeout_set_timer"]
+
+
+if os.environ.get("SKYWIRE_LOOP") == "uvloop":
+    # As for services. Without it tests run on asyncio's own loop, and services that they start on uvloop.
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        """Run all tests on uvloop."""
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture
