@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from skywire_common.curve import SecretKey
@@ -14,7 +15,7 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import Hop, PathPair
 from skywire_node.edge import Loop
-from skywire_node.loops import Made, Offered, Wanted
+from skywire_node.loops import Made, Offer, Wanted
 from skywire_node.plane import DataPlane
 from skywire_node.routed_loop import RoutedLoop, Routes
 from skywire_setup_node.plan import LoopRequest, plan, reservations
@@ -71,6 +72,7 @@ class Net:
         self.accepted: list[tuple[int, Loop]] = []
         self.listening: dict[PublicKey, set[int]] = {}
         self.rerouted: list[str] = []
+        self.messages: list[bytes] = []
         self.closed: list[bytes] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self.planes: list[DataPlane] = []
@@ -145,25 +147,30 @@ class Net:
         """The only pair of paths of a line."""
         start, end = self.keys.index(source), self.keys.index(target)
         passed = self.keys[start : end + 1] if start < end else self.keys[end : start + 1][::-1]
-        forward = tuple(
-            Hop(a, b, transport_id(a, b, "tcp", True)) for a, b in zip(passed[:-1], passed[1:], strict=True)
-        )
+        forward = tuple(Hop(a, b, transport_id(a, b, "tcp", True)) for a, b in itertools.pairwise(passed))
         return PathPair(forward, tuple(Hop(hop.target, hop.source, hop.transport) for hop in reversed(forward)))
 
-    async def create(self, wanted: Wanted) -> Made:
-        if wanted.responder.public_key not in self.addresses:
+    async def find(self, remote: PublicKey) -> list[PathPair]:
+        if remote not in self.addresses:
             raise Failure(ErrorCode.NO_ROUTE, "no such node")
-        paths = self.paths(wanted.initiator.public_key, wanted.responder.public_key)
+        return [self.paths(self.keys[0], remote)]
+
+    async def reroute(self, wanted: Wanted) -> Made:
+        return await self.create(wanted, lambda: b"")
+
+    async def create(self, wanted: Wanted, noise_message: Callable[[], bytes]) -> Made:
+        message = noise_message()
+        self.messages.append(message)
         request = LoopRequest(
             wanted.setup_id,
             wanted.loop_id,
             wanted.initiator,
             wanted.responder,
-            wanted.initiator_epoch,
-            paths,
+            wanted.epoch,
+            wanted.routes,
             wanted.forward_id,
             wanted.app_id,
-            wanted.noise_message,
+            message,
         ).check()
         now, epoch = time.monotonic(), time.time()
         owner = bytes(33)
@@ -179,20 +186,21 @@ class Net:
         for tier in made.tiers:
             for install in tier:
                 self._plane(install.node).table.install(wanted.setup_id, install.rules, now, epoch, owner=owner)
-        message = self._plane(made.confirm.node).loops.confirm(
-            Offered(
+        answer = await self._plane(made.confirm.node).loops.confirm(
+            Offer(
                 wanted.setup_id,
                 wanted.loop_id,
                 wanted.initiator,
                 wanted.responder,
-                wanted.initiator_epoch,
-                wanted.noise_message,
+                wanted.epoch,
+                message,
                 made.confirm.forward_id,
                 made.confirm.app_id,
                 made.confirm.others,
+                self.keys[0],
             )
         )
-        return Made(made.initiator_rules, message, 1, made.rules, int(epoch) + 7200, paths)
+        return Made(made.initiator_rules, made.rules, int(epoch) + 7200, *answer, self.keys[0])
 
     async def renew(self, routes: Routes) -> int:
         return int(time.time()) + 7200

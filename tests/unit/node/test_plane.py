@@ -8,6 +8,7 @@ import pytest
 from planes import Net, Sink
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
+from skywire_node.loops import Wanted
 
 
 @pytest.mark.parametrize("nodes", [2, 3, 5])
@@ -59,13 +60,10 @@ async def test_a_replayed_first_message_is_refused_before_state_is_made() -> Non
         far.attach(Sink(far))
         near.close()
         await net.until(lambda: not net.planes[1].loops.by_id)
-        assert near.loop_id in net.planes[1].loops._seen
+        (message,) = net.messages
+        wanted = Wanted(near.loop_id, b"", near.local, near.remote, 1, net.paths(*net.keys), 5, 6)
         with pytest.raises(Failure) as refused:
-            await net.create(
-                __import__("skywire_node.loops", fromlist=["Wanted"]).Wanted(
-                    near.loop_id, b"", near.local, near.remote, 1, 5, 6, bytes(49)
-                )
-            )
+            await net.create(wanted, lambda: message)
         assert refused.value.code is ErrorCode.REPLAYED
         assert not net.planes[1].loops.by_id
 

@@ -21,10 +21,11 @@ from skywire_common.convert import fields
 from skywire_common.convert.routes import addr_from
 from skywire_common.convert.rules import node_rules_from, placed_rules_from, route_ids_from
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
-from skywire_common.keys import Addr, PublicKey
+from skywire_common.keys import PublicKey
 from skywire_common.rpc.server import Access, caller
-from skywire_common.rules import APP_TYPE, FORWARD_TYPE, NodeRules
+from skywire_common.rules import APP_TYPE, FORWARD_TYPE
 
+from skywire_node.loop_setup import Answer, Offer
 from skywire_node.table import MAX_IDS_PER_SETUP, Removed, RoutingTable
 
 SERVICE = "skywire.node.v1.NodeControl"
@@ -41,32 +42,6 @@ ACCESS = {
     f"/{SERVICE}/ConfirmLoop": Access.TRUSTED,
     f"/{SERVICE}/LoopClosed": Access.TRUSTED,
 }
-
-
-class Offer(NamedTuple):
-    """A loop that a remote node wants, or new routes for one that exists (`loop_id` set, no Noise message).
-
-    This node's packets leave by the rule `forward_id` and arrive by the rule `app_id`; both are in the table.
-    `rules` are those of all other nodes, for closing without the initiator. setup_node is the caller.
-    """
-
-    setup_id: bytes
-    loop_id: bytes
-    initiator: Addr
-    responder: Addr
-    initiator_epoch: int
-    noise_message: bytes
-    forward_id: int
-    app_id: int
-    rules: tuple[NodeRules, ...]
-    setup_node: PublicKey
-
-
-class Answer(NamedTuple):
-    """The responder's half: Noise message 2, 49 bytes (empty on a reroute), and its epoch."""
-
-    noise_message: bytes
-    epoch: int
 
 
 class LoopDoor(Protocol):

@@ -2,90 +2,40 @@
 
 Keys come from Noise KK between the two nodes. The prologue binds a handshake to its loop id, both ends and the
 initiator's epoch, so no setup node can give a message another meaning. A first message that was seen before is refused
-before any state is made, unless it repeats the set-up that made a loop which still lives: then the other setup node has
-taken over, and the loop goes on over its rules.
+before any state is made.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
 
 import structlog
-from skywire_common.curve import SecretKey
+from skywire_common.curve import DH_SIZE, SecretKey
 from skywire_common.drops import DropReason
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.loop.endpoint import Dropped, Endpoint
 from skywire_common.noise import Handshake, Pattern
 from skywire_common.routes import PathPair
-from skywire_common.rules import AppRule, NodeRules, PlacedRule
+from skywire_common.rules import APP_TYPE, AppRule
 
 from skywire_node.edge import Listener
 from skywire_node.flow import Flow
 from skywire_node.leases import Installed
 from skywire_node.link.records import Kind
-from skywire_node.routed_loop import RoutedLoop, Routes, Timer
+from skywire_node.loop_setup import Answer, Made, Offer, Routes, SetUps, Wanted
+from skywire_node.racing import race
+from skywire_node.routed_loop import RoutedLoop, Timer
 from skywire_node.router import Outlet, Router
 from skywire_node.table import RoutingTable
 
 MAX_LOOPS = 20_000
-MAX_SEEN = 65_536  # loop ids whose first message is remembered
+MAX_SEEN = 65_536  # first messages that are remembered, by their ephemeral keys
 _PROLOGUE = b"skywire loop 1"
 
 log = structlog.get_logger("loops")
-
-
-class Wanted(NamedTuple):
-    """A set-up to ask for. `loop_id` is empty for a new loop; a reroute brings no Noise message."""
-
-    setup_id: bytes
-    loop_id: bytes
-    initiator: Addr
-    responder: Addr
-    initiator_epoch: int
-    forward_id: int
-    app_id: int
-    noise_message: bytes
-
-
-class Made(NamedTuple):
-    """What a set-up made: this node's rules, and what is needed to renew and close the others."""
-
-    initiator_rules: Sequence[PlacedRule]
-    noise_message: bytes
-    responder_epoch: int
-    rules: Sequence[NodeRules]
-    expiry: int
-    paths: PathPair
-
-
-class Offered(NamedTuple):
-    """A loop, or new routes for one, that a setup node asks this node to confirm."""
-
-    setup_id: bytes
-    loop_id: bytes  # empty: a new loop
-    initiator: Addr
-    responder: Addr
-    initiator_epoch: int
-    noise_message: bytes
-    forward_id: int
-    app_id: int
-    rules: Sequence[NodeRules]
-
-
-class SetUps(Protocol):
-    """The setup nodes as loops see them; every call raises Failure."""
-
-    async def create(self, wanted: Wanted) -> Made:
-        """Find routes and have them installed: a new loop, or new routes if `wanted.loop_id` is set."""
-
-    async def renew(self, routes: Routes) -> int:
-        """Have the rules of a loop live longer; return their new expiry, epoch seconds."""
-
-    def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
-        """Have the rules of a loop removed in the background, and its other edge told if there is one to tell."""
 
 
 class Loops:
@@ -113,7 +63,6 @@ class Loops:
         self.clock = clock
         self.call_later = call_later
         self._by_app_id: dict[int, RoutedLoop] = {}
-        self._confirmed: dict[bytes, tuple[bytes, bytes]] = {}  # loop id: message 1, message 2
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._secret = secret
         self.epoch = epoch
@@ -124,6 +73,7 @@ class Loops:
         self._draw = draw
         self._listener = listener
         self._rerouting = rerouting
+        self._one_over = asyncio.Event()
         self._waiting: dict[Outlet, dict[RoutedLoop, None]] = {}
 
     # -- making loops
@@ -132,16 +82,26 @@ class Loops:
         """Set a loop up; raises Failure that says which hop, which phase, why."""
         if len(self.by_id) >= MAX_LOOPS:
             raise Failure(ErrorCode.LIMIT_REACHED, f"{MAX_LOOPS} loops", FailureFields(limit="loops"))
-        loop_id = self._draw(16)
         local = Addr(self._secret.public, local_port)
-        handshake = self._handshake(loop_id, local, remote, self.epoch, remote.public_key, initiator=True)
+        ways = await self._setups.find(remote.public_key)
+        return await race(ways, lambda paths: self._dial_by(app, local, remote, paths), RoutedLoop.close)
+
+    async def _dial_by(self, app: str, local: Addr, remote: Addr, paths: PathPair) -> RoutedLoop:
+        """Set a loop up over one pair of paths; raises Failure and leaves nothing."""
+        loop_id = self._draw(16)
         forward_id, app_id = self.reserve(loop_id)
+        handshakes: list[Handshake] = []
+
+        def first_message() -> bytes:
+            handshakes.append(self._handshake(loop_id, local, remote, self.epoch, remote.public_key, initiator=True))
+            return handshakes[-1].write()
+
         try:
             made = await self._setups.create(
-                Wanted(loop_id, b"", local, remote, self.epoch, forward_id, app_id, handshake.write())
+                Wanted(loop_id, b"", local, remote, self.epoch, paths, forward_id, app_id), first_message
             )
             try:
-                handshake.read(made.noise_message)
+                handshakes[-1].read(made.noise_message)
             except DecodeError as error:
                 raise Failure(
                     ErrorCode.HANDSHAKE_FAILED,
@@ -152,11 +112,9 @@ class Loops:
         except BaseException:
             self.give_up(loop_id)
             raise
-        routes = Routes(
-            loop_id, forward_id, app_id, made.rules, made.paths, made.expiry, made.expiry - self._epoch_clock()
-        )
-        loop = self._new(loop_id, local, remote, app, made.responder_epoch, handshake, routes, initiator=True)
-        log.info("loop open", loop=loop_id.hex(), setup_id=loop_id.hex(), remote=str(remote), hops=_hops(made.paths))
+        routes = self.routes_of(loop_id, forward_id, app_id, made, paths)
+        loop = self._new(loop_id, local, remote, app, made.responder_epoch, handshakes[-1], routes, initiator=True)
+        log.info("loop open", loop=loop_id.hex(), setup_id=loop_id.hex(), remote=str(remote), hops=len(paths.forward))
         return loop
 
     def reserve(self, setup_id: bytes) -> tuple[int, int]:
@@ -164,10 +122,10 @@ class Loops:
         forward_id, app_id = self._table.reserve(setup_id, 2, self.clock(), lambda: int.from_bytes(self._draw(4)))
         return forward_id, app_id
 
-    def routes_of(self, setup_id: bytes, forward_id: int, app_id: int, made: Made) -> Routes:
+    def routes_of(self, setup_id: bytes, forward_id: int, app_id: int, made: Made, paths: PathPair) -> Routes:
         """Return what a set-up made, as the loop keeps it."""
         lifetime = made.expiry - self._epoch_clock()
-        return Routes(setup_id, forward_id, app_id, made.rules, made.paths, made.expiry, lifetime)
+        return Routes(setup_id, forward_id, app_id, made.rules, paths, made.expiry, lifetime)
 
     def give_up(self, setup_id: bytes) -> None:
         """Free what this node holds for a set-up that came to nothing."""
@@ -182,55 +140,60 @@ class Loops:
         ids = (routes.forward_id, routes.app_id)
         self._table.renew(routes.setup_id, ids, expiry, self.clock(), self._epoch_clock())
 
-    def confirm(self, offered: Offered) -> bytes:
-        """Take an incoming loop and return message 2 of its handshake; raises Failure."""
-        if offered.responder.public_key != self._secret.public:
-            raise Failure(ErrorCode.INVALID_ARGUMENT, "the responder of this loop is another node")
-        self._check_rules(offered)
-        if offered.loop_id:
-            self._confirm_reroute(offered)
-            return b""
-        repeated = self._confirmed.get(offered.setup_id)
-        loop = self.by_id.get(offered.setup_id)
-        if loop is not None and repeated is not None and repeated[0] == offered.noise_message:
-            self.reroute(loop, _routes(offered))
-            return repeated[1]
-        if offered.setup_id in self._seen:
-            self.refused["replayed"] += 1
-            raise Failure(ErrorCode.REPLAYED, "this loop was offered before", FailureFields(setup_id=offered.setup_id))
-        return self._accept(offered)
+    async def confirm(self, offer: Offer) -> Answer:
+        """Take the loop or its new routes; raises Failure (PORT_CLOSED, BACKLOG_FULL, HANDSHAKE_FAILED, REPLAYED)."""
+        return Answer(self._confirm(offer), self.epoch)
 
-    def _accept(self, offered: Offered) -> bytes:
+    def _confirm(self, offer: Offer) -> bytes:
+        if offer.responder.public_key != self._secret.public:
+            raise Failure(ErrorCode.INVALID_ARGUMENT, "the responder of this loop is another node")
+        self._check_rules(offer)
+        if offer.loop_id:
+            self._confirm_reroute(offer)
+            return b""
+        message_key = offer.noise_message[:DH_SIZE]
+        if message_key in self._seen:
+            self.refused["replayed"] += 1
+            raise Failure(ErrorCode.REPLAYED, "this loop was offered before", FailureFields(setup_id=offer.setup_id))
+        before = self.by_id.get(offer.setup_id)
+        if before is not None:
+            # Another setup node has taken the set-up over; what the first one made is no use to anyone.
+            if before.endpoint.heard or before.remote != offer.initiator:
+                raise Failure(ErrorCode.ALREADY_EXISTS, "this loop is in use", FailureFields(setup_id=before.loop_id))
+            before.ended_by(Failure(ErrorCode.LOOP_RESET, "the loop was set up anew"))
+        return self._accept(offer)
+
+    def _accept(self, offer: Offer) -> bytes:
         if len(self.by_id) >= MAX_LOOPS:
             raise Failure(ErrorCode.LIMIT_REACHED, f"{MAX_LOOPS} loops", FailureFields(limit="loops"))
-        port = offered.responder.port
+        port = offer.responder.port
         listener = self._listener(port)
         if listener is None:
             raise Failure(ErrorCode.PORT_CLOSED, f"no app listens on port {port}")
         handshake = self._handshake(
-            offered.setup_id,
-            offered.initiator,
-            offered.responder,
-            offered.initiator_epoch,
-            offered.initiator.public_key,
+            offer.setup_id,
+            offer.initiator,
+            offer.responder,
+            offer.initiator_epoch,
+            offer.initiator.public_key,
             initiator=False,
         )
         try:
-            handshake.read(offered.noise_message)
+            handshake.read(offer.noise_message)
         except DecodeError as error:
             self.refused["handshake"] += 1
             raise Failure(ErrorCode.HANDSHAKE_FAILED, "the initiator's message is not authentic") from error
         answer = handshake.write()
-        self._remember(offered.setup_id)
-        self._reset_older(offered.initiator.public_key, offered.initiator_epoch)
+        self._remember(offer.noise_message[:DH_SIZE])
+        self._reset_older(offer.initiator.public_key, offer.initiator_epoch)
         loop = self._new(
-            offered.setup_id,
-            offered.responder,
-            offered.initiator,
+            offer.setup_id,
+            offer.responder,
+            offer.initiator,
             "",
-            offered.initiator_epoch,
+            offer.initiator_epoch,
             handshake,
-            _routes(offered),
+            _routes(offer),
             initiator=False,
         )
         try:
@@ -238,17 +201,16 @@ class Loops:
         except Failure as failure:
             self._forget(loop)
             raise failure.within(phase=Phase.CONFIRM, hop_key=self._secret.public) from failure
-        self._confirmed[offered.setup_id] = (offered.noise_message, answer)
         log.info("loop accepted", loop=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), remote=str(loop.remote))
         return answer
 
-    def _confirm_reroute(self, offered: Offered) -> None:
-        loop = self.by_id.get(offered.loop_id)
-        if loop is None or loop.remote != offered.initiator or loop.local != offered.responder:
+    def _confirm_reroute(self, offer: Offer) -> None:
+        loop = self.by_id.get(offer.loop_id)
+        if loop is None or loop.remote != offer.initiator or loop.local != offer.responder:
             raise Failure(ErrorCode.LOOP_RESET, "this node has no such loop (any more)")
-        if loop.remote_epoch != offered.initiator_epoch:
+        if loop.remote_epoch != offer.initiator_epoch:
             raise Failure(ErrorCode.LOOP_RESET, "the loop belongs to an earlier life of its initiator")
-        self.reroute(loop, _routes(offered))
+        self.reroute(loop, _routes(offer))
 
     def reroute(self, loop: RoutedLoop, routes: Routes) -> None:
         """Have a loop go on over other routes; those that it used before are freed."""
@@ -256,16 +218,16 @@ class Loops:
         loop.rerouted(routes)
         self._move(loop, routes.app_id)
 
-    def _check_rules(self, offered: Offered) -> None:
+    def _check_rules(self, offer: Offer) -> None:
         """Check that the rules the offer names are here, of this set-up, and mean this loop."""
-        arriving = self._table.rules.get(offered.app_id)
-        leaving = self._table.rules.get(offered.forward_id)
-        if arriving is None or leaving is None or arriving.setup_id != offered.setup_id != b"":
+        arriving = self._table.rules.get(offer.app_id)
+        leaving = self._table.rules.get(offer.forward_id)
+        if arriving is None or leaving is None or arriving.setup_id != offer.setup_id:
             raise Failure(ErrorCode.CONFLICT, "the rules of this loop are not installed here")
         rule = arriving.rule
-        if not isinstance(rule, AppRule) or rule.remote != offered.initiator:
+        if not isinstance(rule, AppRule) or rule.remote != offer.initiator:
             raise Failure(ErrorCode.CONFLICT, "the app rule names another loop")
-        if rule.local_port != offered.responder.port or leaving.setup_id != offered.setup_id:
+        if rule.local_port != offer.responder.port or leaving.setup_id != offer.setup_id:
             raise Failure(ErrorCode.CONFLICT, "the rules belong to another loop")
 
     def _handshake(
@@ -307,8 +269,8 @@ class Loops:
             self.wake(loop)
         return loop
 
-    def _remember(self, loop_id: bytes) -> None:
-        self._seen[loop_id] = None
+    def _remember(self, ephemeral: bytes) -> None:
+        self._seen[ephemeral] = None
         if len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
 
@@ -374,19 +336,21 @@ class Loops:
             else:
                 loop.route_lost("the route was taken down")
 
-    def closed_by_peer(self, loop_id: bytes, reason: str) -> bool:
-        """A setup node says that the other edge closed a loop; False if it is not here."""
+    def closed(self, loop_id: bytes, reason: str, app_id: int, closer: PublicKey | None) -> None:
+        """End a loop because a setup node says so: asked by its other edge, or undoing the set-up of `app_id`."""
         loop = self.by_id.get(loop_id)
-        if loop is None:
-            return False
+        if loop is None or (app_id and app_id != loop.routes.app_id):
+            return
+        if closer is not None and closer != loop.remote.public_key:
+            self.refused["closed by a stranger"] += 1
+            return
         loop.ended_by(Failure.parse(reason) if reason else None)
-        return True
 
-    def undo(self, app_id: int) -> None:
-        """End a loop whose set-up failed after this node had confirmed it."""
-        loop = self._by_app_id.get(app_id)
-        if loop is not None:
-            loop.ended_by(Failure(ErrorCode.CLOSED, "the set-up of this loop failed"))
+    def rules_removed(self, removed: Sequence[tuple[int, Installed]]) -> None:
+        """Rules are gone from the table by somebody else's hand: loops that used them need others."""
+        for route_id, rule in removed:
+            if rule.kind == APP_TYPE or rule.from_transport is None:
+                self.route_dead(route_id, "its rules were removed")
 
     def over(self, loop: RoutedLoop, reason: Failure | None, *, orderly: bool) -> None:
         """Free the rules of a closed loop: along the route by a teardown, and through a setup node if that may fail."""
@@ -395,6 +359,19 @@ class Loops:
         if not orderly:
             self._setups.close_later(loop.routes, loop.loop_id, loop.remote.public_key, str(reason or ""))
         log.info("loop closed", loop=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), reason=str(reason or "orderly"))
+
+    async def drain(self) -> None:
+        """Close every loop in order and wait until all are over."""
+        for loop in list(self.by_id.values()):
+            loop.close()
+        while self.by_id:
+            await self._one_over.wait()
+            self._one_over.clear()
+
+    def abort_all(self, reason: Failure) -> None:
+        """End what is left at once."""
+        for loop in list(self.by_id.values()):
+            loop.abort(reason)
 
     def _free(self, routes: Routes) -> None:
         """Remove this node's rules and have the route's other nodes remove theirs."""
@@ -413,15 +390,11 @@ class Loops:
     def _forget(self, loop: RoutedLoop) -> None:
         self.by_id.pop(loop.loop_id, None)
         self._by_app_id.pop(loop.routes.app_id, None)
-        self._confirmed.pop(loop.loop_id, None)
+        self._one_over.set()
         self._flow.forget(loop)
         for waiting in self._waiting.values():
             waiting.pop(loop, None)
 
 
-def _routes(offered: Offered) -> Routes:
-    return Routes(offered.setup_id, offered.forward_id, offered.app_id, offered.rules)
-
-
-def _hops(paths: PathPair) -> int:
-    return len(paths.forward)
+def _routes(offer: Offer) -> Routes:
+    return Routes(offer.setup_id, offer.forward_id, offer.app_id, offer.rules)

@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from skywire_common.curve import SecretKey
 
 from skywire_node.edge import Listener
 from skywire_node.flow import Flow
 from skywire_node.link.connection import Link
-from skywire_node.loops import Loops, SetUps
+from skywire_node.loop_setup import SetUps
+from skywire_node.loops import Loops
 from skywire_node.routed_loop import RoutedLoop
 from skywire_node.router import Router
 from skywire_node.signals import Signals
-from skywire_node.table import RoutingTable
-from skywire_node.transports import Registry, Transport, Transports
+from skywire_node.table import MAX_RULES, RoutingTable
+from skywire_node.transports import Registry, Spawn, Transport, Transports
 
 IDLE_LIMIT = 180.0  # seconds without a packet after which a used rule lapses; loops ping every 30 s
 TICK = 1.0
@@ -41,11 +42,13 @@ class DataPlane:
         listener: Callable[[int], Listener | None],
         rerouting: Callable[[RoutedLoop, str], None],
         changed: Callable[[Transport], None],
-        spawn: Callable[[Awaitable[None], str], asyncio.Task[None]],
+        spawn: Spawn,
+        max_rules: int = MAX_RULES,
+        idle_limit: float | None = None,
     ) -> None:
         """See `Loops` for `rerouting` and `listener`, `Transports` for `changed` and `spawn`."""
         loop = asyncio.get_running_loop()
-        self.table = RoutingTable(self._knows, idle_limit=IDLE_LIMIT)
+        self.table = RoutingTable(self._knows, max_rules=max_rules, idle_limit=idle_limit or IDLE_LIMIT)
         self.flow = Flow(loop.call_soon)
         self.loops = Loops(
             secret,

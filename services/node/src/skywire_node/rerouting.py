@@ -10,12 +10,16 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import structlog
 from skywire_common.errors import ErrorCode, Failure, FailureFields
+from skywire_common.routes import PathPair
 
-from skywire_node.loops import Loops, SetUps, Wanted
+from skywire_node.loop_setup import Routes, SetUps, Wanted
+from skywire_node.loops import Loops
+from skywire_node.racing import race
 from skywire_node.routed_loop import RoutedLoop
 
 PATIENCE = 60.0  # seconds
@@ -35,7 +39,7 @@ class Rerouting:
     def __init__(
         self,
         setups: SetUps,
-        spawn: Callable[[Awaitable[None], str], asyncio.Task[None]],
+        spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]],
         *,
         epoch_clock: Callable[[], float],
         patience: float = PATIENCE,
@@ -85,34 +89,34 @@ class Rerouting:
                 await loop.wait_until_open(PROOF_SECONDS)
 
     async def _try(self, loop: RoutedLoop) -> None:
+        ways = await self._setups.find(loop.remote.public_key)
+        routes = await race(ways, lambda paths: self._install(loop, paths), lambda late: self._discard(loop, late))
+        old = loop.routes
+        if loop.state == "CLOSED":
+            self._discard(loop, routes)
+            return
+        self.loops.reroute(loop, routes)
+        self._setups.close_later(old, loop.loop_id, None, "rerouted")
+        log.info("rerouted", loop=loop.loop_id.hex(), setup_id=routes.setup_id.hex())
+
+    async def _install(self, loop: RoutedLoop, paths: PathPair) -> Routes:
+        """Have one pair of paths installed for the loop; raises Failure and leaves nothing here."""
         setup_id = secrets.token_bytes(16)
         forward_id, app_id = self.loops.reserve(setup_id)
-        old = loop.routes
         try:
-            made = await self._setups.create(
-                Wanted(
-                    setup_id,
-                    loop.loop_id,
-                    loop.local,
-                    loop.remote,
-                    self.loops.epoch,
-                    forward_id,
-                    app_id,
-                    b"",
-                )
+            made = await self._setups.reroute(
+                Wanted(setup_id, loop.loop_id, loop.local, loop.remote, self.loops.epoch, paths, forward_id, app_id)
             )
             self.loops.install(setup_id, made)
         except BaseException:
             self.loops.give_up(setup_id)
             raise
-        routes = self.loops.routes_of(setup_id, forward_id, app_id, made)
-        if loop.state == "CLOSED":
-            self._setups.close_later(routes, loop.loop_id, None, "closed while it was rerouted")
-            self.loops.give_up(setup_id)
-            return
-        self.loops.reroute(loop, routes)
-        self._setups.close_later(old, loop.loop_id, None, "rerouted")
-        log.info("rerouted", loop=loop.loop_id.hex(), setup_id=setup_id.hex(), hops=len(made.paths.forward))
+        return self.loops.routes_of(setup_id, forward_id, app_id, made, paths)
+
+    def _discard(self, loop: RoutedLoop, routes: Routes) -> None:
+        """Free routes that came too late."""
+        self.loops.give_up(routes.setup_id)
+        self._setups.close_later(routes, loop.loop_id, None, "another route was faster")
 
     async def run(self) -> None:
         """Renew the rules of this node's loops before half of their life is over, until cancelled."""

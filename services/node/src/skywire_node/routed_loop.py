@@ -17,30 +17,16 @@ import structlog
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LoopError
 from skywire_common.keys import Addr
 from skywire_common.loop.endpoint import OVERHEAD, Closed, Delivered, Dropped, Ended, Endpoint, State
-from skywire_common.routes import PathPair
-from skywire_common.rules import NodeRules
 
 from skywire_node.edge import LoopReader
 from skywire_node.leases import Installed
+from skywire_node.loop_setup import Routes
 from skywire_node.router import Outlet
 
 _SOON = 0.001
 _BLOCKED = 0.05  # how long a timer waits at least while there is no way to send
 
 log = structlog.get_logger("loop")
-
-
-@dataclass
-class Routes:
-    """What one set-up installed for a loop. `rules` are those on other nodes, for renewing and closing."""
-
-    setup_id: bytes
-    forward_id: int  # this node's forward rule: packets leave by it
-    app_id: int  # this node's app rule: packets arrive on it
-    rules: Sequence[NodeRules] = ()
-    paths: PathPair | None = None
-    expiry: int = 0  # epoch seconds
-    lifetime: float = 7200.0  # seconds from installation to expiry
 
 
 class Timer(Protocol):
@@ -288,6 +274,8 @@ class RoutedLoop:
             self._over(reason, orderly=reason is None)
 
     def _over(self, reason: Failure | None, *, orderly: bool) -> None:
+        if self.state == "CLOSED":
+            return
         self.state, self.reason = "CLOSED", str(reason or "")
         self._open.set()
         if self._timer is not None:

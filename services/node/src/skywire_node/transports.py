@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -39,6 +39,8 @@ LAST_RETRY = 60.0
 STEADY_AFTER = 30.0  # seconds up after which a loss is retried soon again
 REGISTER_SECONDS = 1.5  # how long a settlement waits for the discovery
 CLOSE_SECONDS = 2.0
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 log = structlog.get_logger("transports")
 
@@ -100,7 +102,7 @@ class Transports:
         user: LinkUser,
         registry: Registry,
         changed: Callable[[Transport], None],
-        spawn: Callable[[Awaitable[None], str], asyncio.Task[None]],
+        spawn: Spawn,
     ) -> None:
         self._secret = secret
         self._user = user
@@ -356,6 +358,10 @@ class Transports:
         self._changed(transport)
         return transport
 
+    def links(self) -> list[Link]:
+        """Return the links that carry transports now."""
+        return [transport.link for transport in self.all.values() if transport.link is not None]
+
     def tick(self, now: float) -> None:
         """Once a second: pings, and links that have been silent for too long."""
         for transport in list(self.all.values()):
@@ -373,7 +379,7 @@ class Transports:
         self._stopping = True
         if self._server is not None:
             self._server.close()
-        links = [transport.link for transport in self.all.values() if transport.link is not None]
+        links = self.links()
         for transport in self.all.values():
             transport.kept = False
             if transport.redial is not None:

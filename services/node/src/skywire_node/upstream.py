@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import structlog
 from google.protobuf.message import Message
@@ -17,10 +17,11 @@ from skywire_common.convert import fields
 from skywire_common.convert.routes import addr_to, path_pair_to
 from skywire_common.convert.rules import node_rules_from, node_rules_to, placed_rules_from
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
-from skywire_common.keys import Addr, PublicKey
-from skywire_common.routes import PathPair
+from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rules import AppRule, ForwardRule, NodeRules, PlacedRule
+
+from skywire_node.loop_setup import Made, Wanted
 
 SETUP_SECONDS = 11.0
 # While there is another setup node to ask. A good one answers within 50 ms, or within 2 s that a hop does not.
@@ -37,34 +38,6 @@ _FINAL = (ErrorCode.INVALID_ARGUMENT,)
 _PACKAGE = "/skywire.setup_node.v1.SetupNode/"
 
 R = TypeVar("R", bound=Message)
-
-
-class Wanted(NamedTuple):
-    """A loop to make, or new routes for one (`loop_id` set, no Noise message). Ids: what this node reserved."""
-
-    setup_id: bytes
-    loop_id: bytes
-    initiator: Addr
-    responder: Addr
-    epoch: int
-    routes: PathPair
-    forward_id: int
-    app_id: int
-    time_to_live: int = 0
-
-
-class Made(NamedTuple):
-    """A loop or route pair that was made: this node's own rules to install at once, and everyone else's.
-
-    noise_message: 49 bytes, empty on a reroute. expiry: epoch seconds.
-    """
-
-    initiator_rules: tuple[PlacedRule, ...]
-    rules: tuple[NodeRules, ...]
-    expiry: int
-    noise_message: bytes
-    responder_epoch: int
-    setup_node: PublicKey
 
 
 class SetupPeer:

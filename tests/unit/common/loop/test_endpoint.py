@@ -6,7 +6,6 @@ import random
 from collections import deque
 
 import pytest
-
 from skywire_common.drops import DropReason
 from skywire_common.errors import LocalError
 from skywire_common.loop import frames

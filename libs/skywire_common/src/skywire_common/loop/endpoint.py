@@ -314,6 +314,11 @@ class Endpoint:
         return events
 
     @property
+    def heard(self) -> bool:
+        """Whether any packet of the other end verified."""
+        return self._last_counter >= 0
+
+    @property
     def proved_at(self) -> float:
         """When the other end last answered something that went over this end's route; 0.0 if never."""
         return max(self._pong_at, self.sending.proved_at)

@@ -1,0 +1,21 @@
+"""`skywire-node --config FILE`: the process."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from skywire_common.runtime import service as runtime
+
+from skywire_node.config import NodeSettings
+from skywire_node.node import start
+
+NAME = "skywire-node"
+
+
+def main() -> NoReturn:
+    """Run until told to end."""
+    runtime.main(NAME, NodeSettings, start)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What the set-up of a loop asks and gives, as values: at the initiator (`Wanted`, `Made`), at the responder (`Offer`,
+`Answer`), and who does it (`SetUps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from skywire_common.keys import Addr, PublicKey
+from skywire_common.routes import PathPair
+from skywire_common.rules import NodeRules, PlacedRule
+
+
+@dataclass
+class Routes:
+    """What one set-up installed for a loop. `rules` are those on other nodes, for renewing and closing."""
+
+    setup_id: bytes
+    forward_id: int  # this node's forward rule: packets leave by it
+    app_id: int  # this node's app rule: packets arrive on it
+    rules: Sequence[NodeRules] = ()
+    paths: PathPair | None = None
+    expiry: int = 0  # epoch seconds
+    lifetime: float = 7200.0  # seconds from installation to expiry
+
+
+class Wanted(NamedTuple):
+    """A loop to make, or new routes for one (`loop_id` set). Ids: what this node reserved. 0 s: the usual 2 h."""
+
+    setup_id: bytes
+    loop_id: bytes
+    initiator: Addr
+    responder: Addr
+    epoch: int
+    routes: PathPair
+    forward_id: int
+    app_id: int
+    time_to_live: int = 0
+
+
+class Made(NamedTuple):
+    """A loop or route pair that was made: this node's own rules to install at once, and everyone else's.
+
+    noise_message: 49 bytes, empty on a reroute. expiry: epoch seconds.
+    """
+
+    initiator_rules: tuple[PlacedRule, ...]
+    rules: tuple[NodeRules, ...]
+    expiry: int
+    noise_message: bytes
+    responder_epoch: int
+    setup_node: PublicKey
+
+
+class Offer(NamedTuple):
+    """A loop that a remote node wants, or new routes for one that exists (`loop_id` set, no Noise message).
+
+    This node's packets leave by the rule `forward_id` and arrive by the rule `app_id`; both are in the table.
+    `rules` are those of all other nodes, for closing without the initiator. setup_node is the caller.
+    """
+
+    setup_id: bytes
+    loop_id: bytes
+    initiator: Addr
+    responder: Addr
+    initiator_epoch: int
+    noise_message: bytes
+    forward_id: int
+    app_id: int
+    rules: tuple[NodeRules, ...]
+    setup_node: PublicKey
+
+
+class Answer(NamedTuple):
+    """The responder's half: Noise message 2, 49 bytes (empty on a reroute), and its epoch."""
+
+    noise_message: bytes
+    epoch: int
+
+
+class SetUps(Protocol):
+    """The setup nodes as loops see them; every call raises Failure."""
+
+    async def find(self, remote: PublicKey) -> list[PathPair]:
+        """Return ways to a node and back, at least one, the best first."""
+
+    async def create(self, wanted: Wanted, noise_message: Callable[[], bytes]) -> Made:
+        """Have a new loop made. `noise_message` begins a fresh handshake for each setup node that is asked."""
+
+    async def reroute(self, wanted: Wanted) -> Made:
+        """Have new routes made for the loop `wanted.loop_id`."""
+
+    async def renew(self, routes: Routes) -> int:
+        """Have the rules of a loop live longer; return their new expiry, epoch seconds."""
+
+    def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
+        """Have the rules of a loop removed in the background, and its other edge told if there is one to tell."""

@@ -1,0 +1,316 @@
+"""The node put together: data plane, apps, control plane, and the order in which they come and go.
+
+Coming: what needs nobody first (state of the last run, links, control, the owner's socket), then the world in the
+background. Going, in reverse: apps, their loops, the word to the discovery, links, servers, state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from pathlib import Path
+
+import structlog
+from prometheus_client import CollectorRegistry
+from skywire.node.v1 import node_admin_pb2_grpc, node_control_pb2_grpc
+from skywire_common.curve import SecretKey
+from skywire_common.errors import ErrorCode, Failure
+from skywire_common.rpc.client import RpcChannel
+from skywire_common.rpc.replays import MemoryReplays
+from skywire_common.rpc.server import RpcServer
+from skywire_common.runtime import logging, metrics
+from skywire_common.runtime.scope import Scope
+from skywire_common.runtime.service import Ready
+
+from skywire_node import admin, control
+from skywire_node.announcing import Announcer, LinkRegistry
+from skywire_node.apps.host import AppHost
+from skywire_node.apps.run import AppSpec, AppState
+from skywire_node.config import NodeSettings
+from skywire_node.discovery import Discovery, Heartbeat, Presence
+from skywire_node.keeping import RuleKeeper
+from skywire_node.owner import OwnersApps, OwnersLoops, OwnersTransports
+from skywire_node.plane import DataPlane
+from skywire_node.rerouting import Rerouting
+from skywire_node.route_setup import RouteSetUps
+from skywire_node.store import KeptTransport, Store
+from skywire_node.transports import Transport
+from skywire_node.upstream import SetupNodes, SetupPeer
+from skywire_node.views import Summary
+
+SHARE_FOR_APPS = 0.4  # of the grace; their loops get the same again
+
+log = structlog.get_logger("node")
+
+
+class Node:
+    """One node; `start` it once."""
+
+    def __init__(self, settings: NodeSettings, secret: SecretKey, scope: Scope, store: Store) -> None:
+        self._settings = settings
+        self._secret = secret
+        self._scope = scope
+        self._store = store
+        self._epoch = secrets.randbits(64)
+        self._began = time.monotonic()
+        self._interfaces: dict[str, str] = {}
+        self._channels = [self._channel(settings.transport_discovery.address, settings.transport_discovery.public_key)]
+        self._discovery = Discovery(self._channels[0])
+        peers = []
+        for peer in settings.setup_nodes:
+            self._channels.append(self._channel(peer.address, peer.public_key))
+            peers.append(SetupPeer(peer.public_key, self._channels[-1]))
+        setups = RouteSetUps(
+            secret.public,
+            self._discovery,
+            SetupNodes(peers),
+            has_link=lambda transport: transport in self.plane.router.links,
+            any_link=lambda: bool(self.plane.router.links),
+            spawn=scope.spawn,
+        )
+        self._rerouting = Rerouting(setups, scope.spawn, epoch_clock=time.time, patience=settings.limits.patience_s)
+        self.plane = DataPlane(
+            secret,
+            self._epoch,
+            setups,
+            LinkRegistry(self._discovery),
+            listener=lambda _: self.apps,
+            rerouting=self._rerouting.lost,
+            changed=lambda transport: self._announcer.changed(transport),
+            spawn=scope.spawn,
+            max_rules=settings.limits.max_rules,
+            idle_limit=settings.limits.idle_limit_s,
+        )
+        self._rerouting.loops = self.plane.loops
+        self._announcer = Announcer(secret.public, self._discovery, self.plane.transports)
+        self._keeper = RuleKeeper(store, self.plane.table)
+        self._heartbeat = Heartbeat(self._discovery, self._presence, every=settings.heartbeat_s)
+        self.apps = AppHost(
+            secret.public,
+            self.plane.loops,
+            [AppSpec(app.app, app.version, app.port, app.auto_start, app.args, app.env) for app in settings.apps],
+            apps_path=settings.apps_path,
+            local_path=settings.local_path,
+            log=logging.get_logger("apps"),
+            rng=random.Random(secrets.randbits(64)),
+        )
+
+    def _channel(self, address: str, key: object) -> RpcChannel:
+        return RpcChannel(address, key, self._secret)  # type: ignore[arg-type]
+
+    async def start(self) -> Ready:
+        """Open everything; returns once the owner is served, whoever else is away."""
+        scope, settings = self._scope, self._settings
+        for channel in self._channels:
+            scope.defer(channel.close)
+        restored = await self._keeper.load()
+        scope.defer(self._keeper.keep)
+        scope.spawn(self._keeper.run(), "rule keeper")
+        await self._serve()
+        plane = self.plane
+        self._interfaces["link"] = await plane.transports.listen(settings.interfaces.link)
+        scope.defer(plane.transports.stop)
+        scope.defer(self._say_goodbye)
+        scope.spawn(plane.run(), "ticks")
+        scope.spawn(self._rerouting.run(), "renewals")
+        await self._bring_transports_back()
+        scope.spawn(self._announcer.run(), "announcements")
+        scope.spawn(self._heartbeats(), "heartbeats")
+        scope.defer(self._close_loops)
+        scope.defer(lambda: self.apps.close(scope.grace * SHARE_FOR_APPS))
+        self.apps.start()
+        log.info("node up", public_key=self._secret.public, rules_restored=restored, epoch=self._epoch)
+        return Ready(self._secret.public, self._interfaces)
+
+    async def _serve(self) -> None:
+        settings, scope, plane = self._settings, self._scope, self.plane
+        registry = metrics.new_registry()
+        self._export(registry)
+        shown = await metrics.serve(registry, settings.interfaces.metrics)
+        scope.defer(shown.close)
+        trusted = settings.trusted()
+        server = RpcServer(
+            self._secret,
+            control.ACCESS | admin.ACCESS,
+            trusted=lambda key: key in trusted,
+            replays=MemoryReplays(),
+            registry=registry,
+        )
+        server.add(
+            node_control_pb2_grpc.add_NodeControlServicer_to_server,
+            control.NodeControlService(self._secret.public, plane.table, plane.loops),
+            control.SERVICE,
+        )
+        server.add(
+            node_admin_pb2_grpc.add_NodeAdminServicer_to_server,
+            admin.NodeAdminService(
+                self._secret.public,
+                plane.table,
+                OwnersApps(self.apps),
+                OwnersTransports(plane.transports, self._keep_transport),
+                OwnersLoops(plane.loops, self.apps),
+                self.summary,
+                logging.set_level,
+            ),
+            admin.SERVICE,
+        )
+        admin_socket = _place_for(settings.interfaces.admin)
+        self._interfaces["admin"] = await server.listen(f"unix:{admin_socket}")
+        self._interfaces["control"] = await server.listen(settings.interfaces.control, settings.interfaces.control_tls)
+        self._interfaces["metrics"] = shown.address
+        await server.start()
+        scope.defer(lambda: self._stop_serving(server, admin_socket))
+        server.serving(admin.SERVICE, yes=True)
+        server.serving(control.SERVICE, yes=True)
+
+    async def _stop_serving(self, server: RpcServer, admin_socket: Path) -> None:
+        await server.stop(self._scope.grace)
+        await asyncio.to_thread(admin_socket.unlink, missing_ok=True)
+
+    def _presence(self) -> Presence:
+        shown = self._settings.interfaces
+        addresses = {
+            "tcp": shown.announced_link or self._interfaces["link"],
+            "control": shown.announced_control or self._interfaces["control"],
+        }
+        return Presence(addresses, self._epoch, self._settings.limits.max_hops)
+
+    async def _heartbeats(self) -> None:
+        """Beat; the same key running elsewhere ends this node, who would only take turns with it."""
+        try:
+            await self._heartbeat.run()
+        except Failure as failure:
+            if failure.code is not ErrorCode.DUPLICATE_IDENTITY:
+                raise
+            self._scope.fail("this key is in use by another node", failure)
+
+    # -- transports over restarts
+
+    async def _bring_transports_back(self) -> None:
+        for kept in await self._store.load_transports():
+            if kept.wanted:
+                self.plane.transports.keep(kept.remote, public=kept.public, address=kept.address, kind=kept.kind)
+        for wanted in self._settings.transports:
+            self.plane.transports.keep(
+                wanted.public_key, public=wanted.public, address=wanted.address or "", kind=wanted.type
+            )
+
+    def _keep_transport(self, transport: Transport, wanted: bool) -> None:
+        self._scope.spawn(self._write_transport(transport, wanted), "keep transport")
+
+    async def _write_transport(self, transport: Transport, wanted: bool) -> None:
+        entry = transport.entry
+        try:
+            if not wanted:
+                await self._store.forget_transport(entry.transport_id)
+                return
+            kept = KeptTransport(
+                entry.transport_id,
+                transport.remote,
+                entry.kind,
+                entry.public,
+                transport.address,
+                wanted=True,
+                entry=transport.signed.to_json() if transport.signed is not None else b"",
+                **dict(
+                    zip(
+                        ("bytes_sent", "bytes_received", "packets_sent", "packets_received"),
+                        transport.totals(),
+                        strict=True,
+                    )
+                ),
+            )
+            await self._store.keep_transports([kept])
+        except Failure as failure:
+            log.error("transport not kept over a restart", transport=str(entry.transport_id), why=str(failure))
+
+    # -- going
+
+    async def _close_loops(self) -> None:
+        """Let what the apps wrote arrive, then end what is left."""
+        loops = self.plane.loops
+        try:
+            async with asyncio.timeout(self._scope.grace * SHARE_FOR_APPS):
+                await loops.drain()
+        except TimeoutError:
+            loops.abort_all(Failure(ErrorCode.STOPPING, "the node stops"))
+
+    async def _say_goodbye(self) -> None:
+        await asyncio.gather(self._announcer.stop(), self._heartbeat.stop())
+
+    # -- what it shows
+
+    def summary(self) -> Summary:
+        """Return the node at a glance."""
+        plane = self.plane
+        reasons = [reason for reason in (self._heartbeat.reason, self._keeper.reason) if reason]
+        if not self._settings.setup_nodes:
+            reasons.append("the config names no setup node: this node cannot dial")
+        state = "STOPPING" if self._scope.stopping.is_set() else "DEGRADED" if reasons else "READY"
+        statuses = self.apps.statuses()
+        return Summary(
+            epoch=self._epoch,
+            uptime=time.monotonic() - self._began,
+            state=state,
+            reasons=tuple(reasons),
+            link_address=self._interfaces.get("link", ""),
+            control_address=self._interfaces.get("control", ""),
+            transports_up=len(plane.router.links),
+            transports=len(plane.transports.all),
+            loops=len(plane.loops.by_id),
+            apps_ready=sum(status.state is AppState.READY for status in statuses),
+            apps=len(statuses),
+            packets_forwarded=plane.router.forwarded,
+            bytes_forwarded=plane.router.forwarded_bytes,
+            packets_dropped={reason.value: count for reason, count in plane.router.dropped.items()},
+        )
+
+    def _export(self, registry: CollectorRegistry) -> None:
+        plane = self.plane
+        metrics.Readings(
+            registry,
+            "skywire_node_packets_dropped",
+            "Packets dropped, by reason.",
+            lambda: {reason.value: float(count) for reason, count in plane.router.dropped.items()},
+            label="reason",
+        )
+        metrics.Readings(
+            registry,
+            "skywire_node_forwarded",
+            "Forwarded from link to link, in packets and in bytes.",
+            lambda: {"packets": float(plane.router.forwarded), "bytes": float(plane.router.forwarded_bytes)},
+            label="unit",
+        )
+        metrics.Readings(
+            registry,
+            "skywire_node_held",
+            "What the node holds now.",
+            lambda: {
+                "rules": float(len(plane.table.rules)),
+                "rules_orphaned": float(plane.table.orphaned(time.monotonic())),
+                "reservations": float(plane.table.reserved),
+                "loops": float(len(plane.loops.by_id)),
+                "transports_up": float(len(plane.router.links)),
+                "bytes_queued": float(sum(link.queued for link in plane.transports.links())),
+            },
+            label="what",
+            gauge=True,
+        )
+
+
+def _place_for(socket: Path) -> Path:
+    """Return the whole path of a socket, whose directory exists."""
+    whole = socket.absolute()
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    return whole
+
+
+async def start(settings: NodeSettings, scope: Scope) -> Ready:
+    """Start a node; its closing is deferred to the scope."""
+    secret = settings.node.secret()
+    settings.local_path.mkdir(parents=True, exist_ok=True)
+    store = await Store.open(settings.local_path)
+    scope.defer(store.close)
+    return await Node(settings, secret, scope, store).start()

@@ -1,0 +1,59 @@
+"""Several ways to the same end, begun one after the other; the first success wins (control-plane.md, set-up)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from skywire_common.errors import Failure
+
+STAGGER = 0.3  # seconds between starts, unless the one before has failed already
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+async def race(
+    candidates: Sequence[C],
+    attempt: Callable[[C], Awaitable[R]],
+    discard: Callable[[R], None],
+    stagger: float = STAGGER,
+) -> R:
+    """Return the first result; raise the first Failure if all fail. A later success is given to `discard`.
+
+    Attempts are never cancelled half-way: what they did elsewhere can only be undone by whoever knows how they ended.
+    """
+    running: set[asyncio.Task[R]] = set()
+    failures: list[Failure] = []
+    waiting = list(candidates)
+
+    def late(task: asyncio.Task[R]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            discard(task.result())
+
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.ensure_future(attempt(waiting.pop(0))))
+            done, running = await asyncio.wait(
+                running, timeout=stagger if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            winner: asyncio.Task[R] | None = None
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    if winner is None:
+                        winner = task
+                    else:
+                        discard(task.result())
+                elif isinstance(error, Failure):
+                    failures.append(error)
+                else:
+                    raise error
+            if winner is not None:
+                return winner.result()
+        raise failures[0]
+    finally:
+        for task in running:
+            task.add_done_callback(late)
