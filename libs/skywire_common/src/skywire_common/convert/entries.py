@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from skywire.common.v1 import common_pb2
 
@@ -62,7 +62,7 @@ def signed_entries_to(entries: Iterable[SignedEntry]) -> list[common_pb2.SignedE
     return [signed_entry_to(entry) for entry in entries]
 
 
-def signed_entries_from(messages: Iterable[common_pb2.SignedEntry], name: str = "entries") -> list[SignedEntry]:
+def signed_entries_from(messages: Collection[common_pb2.SignedEntry], name: str = "entries") -> list[SignedEntry]:
     """Return at most MAX_ENTRIES entries; raises DecodeError."""
-    found = fields.at_most(list(messages), MAX_ENTRIES, name)
+    found = fields.at_most(messages, MAX_ENTRIES, name)
     return [signed_entry_from(message, f"{name}[{index}]") for index, message in enumerate(found)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from skywire.common.v1 import common_pb2
 
@@ -69,7 +69,7 @@ def path_pairs_to(pairs: Iterable[PathPair]) -> list[common_pb2.PathPair]:
     return [path_pair_to(pair) for pair in pairs]
 
 
-def path_pairs_from(messages: Iterable[common_pb2.PathPair], name: str = "routes") -> list[PathPair]:
+def path_pairs_from(messages: Collection[common_pb2.PathPair], name: str = "routes") -> list[PathPair]:
     """Return at most MAX_PAIRS pairs; raises DecodeError."""
-    found = fields.at_most(list(messages), MAX_PAIRS, name)
+    found = fields.at_most(messages, MAX_PAIRS, name)
     return [path_pair_from(message, f"{name}[{index}]") for index, message in enumerate(found)]

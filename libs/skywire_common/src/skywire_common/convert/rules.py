@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from skywire.setup_node.v1 import setup_node_pb2
 
@@ -59,15 +59,17 @@ def placed_rules_to(placed: Iterable[PlacedRule]) -> list[setup_node_pb2.Install
     return [placed_rule_to(rule) for rule in placed]
 
 
-def placed_rules_from(messages: Iterable[setup_node_pb2.InstalledRule], name: str = "rules") -> tuple[PlacedRule, ...]:
+def placed_rules_from(
+    messages: Collection[setup_node_pb2.InstalledRule], name: str = "rules"
+) -> tuple[PlacedRule, ...]:
     """Return at most MAX_RULES_PER_NODE rules; raises DecodeError."""
-    found = fields.at_most(list(messages), MAX_RULES_PER_NODE, name)
+    found = fields.at_most(messages, MAX_RULES_PER_NODE, name)
     return tuple(placed_rule_from(message, f"{name}[{index}]") for index, message in enumerate(found))
 
 
-def route_ids_from(numbers: Iterable[int], name: str = "route_ids") -> tuple[int, ...]:
+def route_ids_from(numbers: Collection[int], name: str = "route_ids") -> tuple[int, ...]:
     """Return at most MAX_RULES_PER_NODE route ids, none of them 0; raises DecodeError."""
-    found = fields.at_most(list(numbers), MAX_RULES_PER_NODE, name)
+    found = fields.at_most(numbers, MAX_RULES_PER_NODE, name)
     return tuple(fields.route_id(number, f"{name}[{index}]") for index, number in enumerate(found))
 
 
@@ -76,9 +78,9 @@ def node_rules_to(nodes: Iterable[NodeRules]) -> list[setup_node_pb2.NodeRules]:
     return [setup_node_pb2.NodeRules(public_key=node.public_key, route_ids=node.route_ids) for node in nodes]
 
 
-def node_rules_from(messages: Iterable[setup_node_pb2.NodeRules], name: str = "rules") -> tuple[NodeRules, ...]:
+def node_rules_from(messages: Collection[setup_node_pb2.NodeRules], name: str = "rules") -> tuple[NodeRules, ...]:
     """Return the rules of at most MAX_NODES nodes, none named twice; raises DecodeError."""
-    found = fields.at_most(list(messages), MAX_NODES, name)
+    found = fields.at_most(messages, MAX_NODES, name)
     nodes = tuple(
         NodeRules(
             fields.public_key(message.public_key, f"{name}[{index}].public_key"),
