@@ -10,7 +10,7 @@ export UV_SYSTEM_CERTS ?= 1
 export GRPC_VERBOSITY ?= NONE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test bench demo clean lock
+.PHONY: help setup protos lint format test contract bench demo clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lint: setup  ## ruff, mypy --strict, import-linter, buf, the lock has no address
 
 test: setup  ## every test: unit, vectors, simulation, fuzz, contract, real processes
 	$(BIN)/python -m pytest
+
+contract: setup  ## the discovery's contract cases against TARGET=host:port (and HTTP=host:port)
+	PYTHONPATH=tests $(BIN)/python -m contract.discovery.runner $(TARGET) $(if $(HTTP),--http $(HTTP))
 
 bench: setup  ## measure beside yardsticks in the same run; writes bench/out/*.json
 	$(BIN)/python -m bench

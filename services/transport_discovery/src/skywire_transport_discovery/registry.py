@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from skywire_common.entries import SignedEntry
 from skywire_common.errors import ErrorCode, Failure, FailureFields
@@ -38,7 +38,7 @@ class Registry:
         self._by_id = Grouper("lookups", self._look_up, readers)
         self._by_edge = Grouper("edges", self._list, readers)
         self._by_key = Grouper("nodes", self._resolve, readers)
-        self.groupers = {
+        self.groupers: dict[str, Grouper[Any, Any]] = {
             "calls": self._calls,
             "registrations": self._registrations,
             "statuses": self._words,
@@ -112,7 +112,7 @@ class Registry:
     async def close(self) -> None:
         """Wait until everything that was asked for is answered."""
         for grouper in self.groupers.values():
-            await grouper.close()  # type: ignore[attr-defined]
+            await grouper.close()
 
     async def _use_calls(self, asked: list[Call]) -> list[bool]:
         return await self.database.write(calls.first_uses, asked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from prometheus_client import CollectorRegistry
 from skywire.transport_discovery.v1 import transport_discovery_pb2_grpc as pb_grpc
 from skywire_common.curve import SecretKey
 from skywire_common.errors import LocalError
@@ -15,7 +14,10 @@ from skywire_common.runtime.service import Ready, Scope
 
 from skywire_transport_discovery.config import Settings
 from skywire_transport_discovery.feed import Feed
+from skywire_transport_discovery.http.app import make_app
+from skywire_transport_discovery.http.server import Counted, serve
 from skywire_transport_discovery.limits import Quotas
+from skywire_transport_discovery.readings import expose
 from skywire_transport_discovery.registry import Registry
 from skywire_transport_discovery.rpc.directory import NodeDirectory
 from skywire_transport_discovery.rpc.routes import RouteFinder
@@ -62,6 +64,7 @@ async def start(settings: Settings, scope: Scope) -> Ready:
         server.serving(ROUTES, registry.feed.loaded)
 
     upkeep = Upkeep(registry, scope.log, told)
+    expose(collected, registry, upkeep)
     quotas = Quotas(settings.limits.registrations_per_minute)
     version = importlib.metadata.version("skywire-transport-discovery")
     server.add(
@@ -78,14 +81,11 @@ async def start(settings: Settings, scope: Scope) -> Ready:
     scope.spawn(upkeep.prune(), "prune")
     if database.dialect == "postgresql":
         scope.spawn(upkeep.listen(url), "listen")
-    interfaces["http"] = await _serve_http(settings, collected, scope)
+    app = make_app(registry, quotas, lambda: upkeep.problem, collected)
+    http = await serve(Counted(app, collected), settings.interfaces.http, settings.grace_s)
+    interfaces["http"] = http.address
+    scope.defer(http.close)
     # Last deferred, first closed: no new calls while the rest goes on until those under way are answered.
     scope.defer(lambda: server.stop(scope.grace))
     await upkeep.tried()
     return Ready(secret.public, interfaces)
-
-
-async def _serve_http(settings: Settings, collected: CollectorRegistry, scope: Scope) -> str:
-    server = await metrics.serve(collected, settings.interfaces.http)
-    scope.defer(server.close)
-    return server.address
