@@ -58,7 +58,6 @@ class ServedNode:
         self.trusted = set(trusted)
         self.table = RoutingTable(lambda _: True)
         self.door = Door()
-        self.registry = CollectorRegistry()
         self.control = NodeControlService(self.public_key, self.table, self.door)
         self.address = ""
         self._server: RpcServer | None = None
@@ -69,7 +68,7 @@ class ServedNode:
             ACCESS,
             trusted=self.trusted.__contains__,
             replays=MemoryReplays(),
-            registry=self.registry,
+            registry=CollectorRegistry(),
         )
         self._server.add(pb_grpc.add_NodeControlServicer_to_server, self.control, SERVICE)
         self.address = await self._server.listen(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import pytest
 import structlog
@@ -78,7 +79,7 @@ async def test_whatever_call_fails_every_node_is_as_before(number: int, fate: st
     assert failure.fields.setup_id == asked.setup_id
     await world.installer.drain()
     assert world.nodes.state() == (0, 0, 0)
-    assert world.installer.under_way == 0
+    assert (world.installer.under_way, world.installer.undoing) == (0, 0)
     # The same id works afterwards.
     await world.installer.make(asked)
     assert world.nodes.state() == (8, 0, 1)
@@ -127,14 +128,14 @@ async def test_an_undo_that_never_succeeds_ends_and_is_counted() -> None:
     with pytest.raises(Failure):
         await installer.make(four_hops())
     await installer.drain()
-    assert installer.not_undone == 1
-    assert installer.under_way == 0
+    assert installer.not_undone == 4
+    assert installer.undoing == 0
 
 
 async def test_the_caller_hears_of_a_failure_before_the_undo_is_over() -> None:
     world = World({8: "refuse", 9: "late", 10: "late"})
     await world.fails(four_hops())
-    assert world.installer.under_way == 1
+    assert world.installer.undoing > 0
     assert world.nodes.state()[0] > 0
     world.nodes.release.set()
     await world.installer.drain()
@@ -149,6 +150,42 @@ async def test_the_same_id_waits_for_the_undo_of_the_try_before() -> None:
     assert world.nodes.state() == (8, 0, 1)
     names = [name for name, _ in world.nodes.calls]
     assert "remove" not in names[-CALLS:]
+
+
+async def test_a_node_that_cannot_be_undone_holds_up_no_route_around_it() -> None:
+    a, m, n, b = KEYS[:4]
+    world = World({2: "refuse"})
+    plain = world.nodes.remove
+
+    async def dead(node: PublicKey, setup_id: bytes, ids: Sequence[int], timeout: float) -> None:
+        if node == m:
+            raise Failure(ErrorCode.UNAVAILABLE, "connection refused")
+        await plain(node, setup_id, ids, timeout)
+
+    world.nodes.remove = dead  # type: ignore[method-assign]
+    first = request(random.Random(random.random()), [a, m, b], [b, m, a])
+    await world.fails(first)
+    around = request(random.Random(0), [a, n, b], [b, n, a], setup_id=first.setup_id, noise_message=bytes(49))
+    await world.installer.make(around)
+    assert world.installer.undoing == 1
+    world.clock.now += 10
+    await world.installer.drain()
+    assert (len(world.nodes.tables[n].rules), len(world.nodes.tables[b].rules)) == (2, 2)
+
+
+async def test_an_undo_that_is_refused_for_good_is_not_tried_again() -> None:
+    world = World({8: "refuse"})
+    tried = 0
+
+    async def refused(*_: object) -> None:
+        nonlocal tried
+        tried += 1
+        raise Failure(ErrorCode.PERMISSION_DENIED, "not trusted (any more)")
+
+    world.nodes.remove = refused  # type: ignore[assignment,method-assign]
+    await world.fails(four_hops())
+    await world.installer.drain()
+    assert tried == world.installer.not_undone == 4
 
 
 async def test_asking_twice_at_once_or_again_makes_one_loop() -> None:

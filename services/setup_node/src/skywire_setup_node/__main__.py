@@ -48,7 +48,7 @@ async def start(settings: SetupNodeSettings, scope: Scope) -> Ready:
     directory = Directory(discovery, secret)
     scope.defer(directory.close)
     nodes = Nodes(directory, clock)
-    installer = Installer(nodes, clock, structlog.get_logger("install"))
+    installer = Installer(nodes, clock, structlog.get_logger(logger="install"))
     # Undo begun is undo finished, before the channels that it needs go.
     scope.defer(installer.drain)
 
@@ -76,8 +76,8 @@ def _export(registry: CollectorRegistry, installer: Installer, directory: Direct
     metrics.Readings(
         registry,
         "setups_now",
-        "Set-ups under way or being undone, and open channels to nodes.",
-        lambda: {"setups": installer.under_way, "channels": len(directory)},
+        "Set-ups under way, nodes at which one is being undone, open channels to nodes.",
+        lambda: {"setups": installer.under_way, "undos": installer.undoing, "channels": len(directory)},
         label="what",
         gauge=True,
     )

@@ -88,7 +88,7 @@ class Attempt:
         self._nodes = nodes
         self._clock = clock
         self._ends = clock.monotonic() + SETUP_SECONDS
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way: dict[PublicKey, asyncio.Task[Any]] = {}
 
     async def run(self) -> Made:
         """Do every step; raises the Failure of the first that failed, with phase, hop and set-up id."""
@@ -101,10 +101,11 @@ class Attempt:
         (confirmed,) = await self._all(Phase.CONFIRM, [(made.confirm, self._confirm(made.confirm))])
         return Made(made, confirmed, expiry)
 
-    async def settle(self) -> None:
-        """Wait for the steps that were under way when another one failed; each has its own deadline."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
+    async def settle(self, node: PublicKey) -> None:
+        """Wait for the step that was under way at a node when another one failed; it has its own deadline."""
+        task = self._under_way.get(node)
+        if task is not None:
+            await asyncio.wait((task,))
 
     async def _reserve(self, step: Reserve) -> tuple[int, ...]:
         ids = await self._nodes.reserve(step.node, self.request.setup_id, step.wanted, self._left())
@@ -128,7 +129,8 @@ class Attempt:
             # Tiers of one node are the common case and need no task.
             return [await self._one(phase, *steps[0])]
         tasks = [asyncio.create_task(self._one(phase, step, call)) for step, call in steps]
-        _, self._under_way = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        self._under_way = {step.node: task for (step, _), task in zip(steps, tasks, strict=True) if not task.done()}
         for task in tasks:
             task.add_done_callback(_seen)
         failed = [error for task in tasks if task.done() and (error := task.exception())]

@@ -1,12 +1,12 @@
 """Make loops: all of a plan, or nothing that outlives its lease (control-plane.md, Setting up a loop).
 
 Theory of operation. One task per set-up id runs the attempt. The first step that fails decides what the caller
-hears, at once; then, in the background, the steps still under way are waited for and every node that did or might
-have done something is told to take it back. Only then is the set-up id free for another try: a late undo never meets
-new work.
+hears, at once; then, in the background, every node that did or might have done something is told to take it back,
+each by a task of its own that first waits for a step still under way there. Another try with the same set-up id
+waits for those of its own nodes: a late undo never meets new work, and a dead node holds up no route around it.
 
     caller ──make──▶ task ──▶ answer, remembered for 30 s
-                       └────▶ Failure ──▶ undo (own deadline, tried again) ──▶ id is free
+                       └────▶ Failure ──▶ undo at each node (own deadline, tried again)
 """
 
 from __future__ import annotations
@@ -19,15 +19,26 @@ from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
 
 from skywire_setup_node.attempt import STEP_SECONDS, Attempt, Clock, Made, NodeClient
-from skywire_setup_node.plan import Close, LoopRequest, Remove, Undo, undo
+from skywire_setup_node.plan import Close, LoopRequest, Remove, Undo, reservations, undo
 
 UNDO_SECONDS = 6.0
 UNDO_PAUSE = 0.5
 MAX_RUNNING = 1_024
 MAX_RUNNING_PER_INITIATOR = 128
+MAX_UNDOING = 8_192
 MAX_REMEMBERED = 4_096
 # As long as unused rules live: after that the same answer would speak of rules that are gone.
 REMEMBERED_SECONDS = 30.0
+
+# What time may cure; any other answer to an undo is the node's last word.
+_CURABLE = (
+    ErrorCode.UNAVAILABLE,
+    ErrorCode.DEADLINE,
+    ErrorCode.STOPPING,
+    ErrorCode.LIMIT_REACHED,
+    ErrorCode.DISCOVERY_STALE,
+    ErrorCode.CLOCK_SKEW,
+)
 
 Key = tuple[PublicKey, bytes]
 
@@ -48,15 +59,9 @@ class _Remembered(NamedTuple):
     until: float
 
 
-class _Run:
-    """A set-up under way, or one that failed and is being undone."""
-
-    __slots__ = ("request", "task", "undone")
-
-    def __init__(self, request: LoopRequest) -> None:
-        self.request = request
-        self.task: asyncio.Task[Made]
-        self.undone: asyncio.Task[None] | None = None
+class _Run(NamedTuple):
+    request: LoopRequest
+    task: asyncio.Task[Made]
 
 
 class Installer:
@@ -67,6 +72,7 @@ class Installer:
         self._clock = clock
         self._log = log
         self._runs: dict[Key, _Run] = {}
+        self._undoing: dict[tuple[Key, PublicKey], asyncio.Task[None]] = {}
         self._remembered: OrderedDict[Key, _Remembered] = OrderedDict()
         self._running: dict[PublicKey, int] = {}
         self.made = 0
@@ -75,8 +81,13 @@ class Installer:
 
     @property
     def under_way(self) -> int:
-        """Set-ups under way and set-ups being undone."""
+        """Set-ups under way."""
         return len(self._runs)
+
+    @property
+    def undoing(self) -> int:
+        """Nodes at which a failed set-up is being undone."""
+        return len(self._undoing)
 
     async def make(self, request: LoopRequest) -> Made:
         """Set the loop or its new routes up, or raise Failure; asked again with the same id, answer the same.
@@ -84,9 +95,11 @@ class Installer:
         A caller that goes away does not stop it: its next call finds the result.
         """
         key = (request.initiator.public_key, request.setup_id)
-        while (run := self._runs.get(key)) is not None and run.undone is not None:
-            await asyncio.wait((run.undone,))
+        nodes = [step.node for step in reservations(request)]
+        while undoing := [task for node in nodes if (task := self._undoing.get((key, node)))]:
+            await asyncio.wait(undoing)
         self._forget_old()
+        run = self._runs.get(key)
         known = self._remembered.get(key)
         before = run.request if run is not None else known.request if known is not None else request
         if before != request:
@@ -101,8 +114,8 @@ class Installer:
 
     async def drain(self) -> None:
         """Wait until every set-up and every undo is over; their own deadlines bound it."""
-        while self._runs:
-            await asyncio.wait({run.undone or run.task for run in self._runs.values()})
+        while tasks := {run.task for run in self._runs.values()} | set(self._undoing.values()):
+            await asyncio.wait(tasks)
 
     def _start(self, key: Key, request: LoopRequest) -> _Run:
         initiator = key[0]
@@ -111,60 +124,72 @@ class Installer:
             raise _limit("set-ups per initiator", MAX_RUNNING_PER_INITIATOR, request)
         if len(self._runs) >= MAX_RUNNING:
             raise _limit("set-ups", MAX_RUNNING, request)
+        if len(self._undoing) >= MAX_UNDOING:
+            raise _limit("undos", MAX_UNDOING, request)
         self._running[initiator] = mine + 1
-        run = self._runs[key] = _Run(request)
-        run.task = asyncio.create_task(self._run(key, run), name=f"set-up {request.setup_id.hex()}")
+        task = asyncio.create_task(self._run(key, request), name=f"set-up {request.setup_id.hex()}")
         # The failure is logged where it happens: a caller that went away leaves nobody to fetch it.
-        run.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        run = self._runs[key] = _Run(request, task)
         return run
 
-    async def _run(self, key: Key, run: _Run) -> Made:
-        request = run.request
+    async def _run(self, key: Key, request: LoopRequest) -> Made:
         attempt = Attempt(self._nodes, request, self._clock)
         try:
             made = await attempt.run()
         except BaseException as error:
             self.failed += 1
             self._log.warning("set-up failed", reason=str(error), **_names(request))
-            run.undone = asyncio.create_task(self._undo(key, attempt), name=f"undo {request.setup_id.hex()}")
+            self._begin_undo(key, attempt)
             raise
         finally:
+            del self._runs[key]
             self._count_down(key[0])
         self.made += 1
         self._log.info("loop set up", **_names(request))
         self._remembered[key] = _Remembered(request, made, self._clock.monotonic() + REMEMBERED_SECONDS)
-        del self._runs[key]
         return made
 
-    async def _undo(self, key: Key, attempt: Attempt) -> None:
-        """Take back what the attempt did or might have done, at all nodes at once; then free the set-up id."""
-        try:
-            await attempt.settle()
-            at: dict[PublicKey, list[Undo]] = {}
-            for step in undo(attempt.request, attempt.touched):
-                at.setdefault(step.node, []).append(step)
-            done = await asyncio.gather(*(self._undo_at(attempt.request, steps) for steps in at.values()))
-            unreached = [node.short for node, undone in zip(at, done, strict=True) if not undone]
-            if unreached:
-                self.not_undone += 1
-                self._log.warning("not undone everywhere: leases end there", nodes=unreached, **_names(attempt.request))
-        finally:
-            del self._runs[key]
+    def _begin_undo(self, key: Key, attempt: Attempt) -> None:
+        """Take back what the attempt did or might have done, at all nodes at once."""
+        at: dict[PublicKey, list[Undo]] = {}
+        for step in undo(attempt.request, attempt.touched):
+            at.setdefault(step.node, []).append(step)
+        for node, steps in at.items():
+            name = f"undo {attempt.request.setup_id.hex()} at {node.short}"
+            self._undoing[key, node] = asyncio.create_task(self._undo(key, attempt, node, steps), name=name)
 
-    async def _undo_at(self, request: LoopRequest, steps: list[Undo]) -> bool:
-        """Undo at one node, again and again until UNDO_SECONDS are over; say whether it was done."""
+    async def _undo(self, key: Key, attempt: Attempt, node: PublicKey, steps: list[Undo]) -> None:
+        try:
+            await attempt.settle(node)
+            reason = await self._undo_at(attempt.request, steps)
+            if reason:
+                self.not_undone += 1
+                names = _names(attempt.request)
+                self._log.warning("not undone: leases end there", node=node.short, reason=reason, **names)
+        finally:
+            del self._undoing[key, node]
+
+    async def _undo_at(self, request: LoopRequest, steps: list[Undo]) -> str:
+        """Undo at one node, again and again until UNDO_SECONDS are over; return why it was not done, "" if it was."""
         give_up = self._clock.monotonic() + UNDO_SECONDS
+        reason = "no time"
         while (left := give_up - self._clock.monotonic()) > 0:
             try:
                 for step in steps:
                     seconds = min(STEP_SECONDS, left)
                     async with asyncio.timeout(seconds):
                         await self._undo_step(request, step, seconds)
-            except (Failure, TimeoutError):
-                await asyncio.sleep(min(UNDO_PAUSE, left))
+            except TimeoutError:
+                reason = "no answer"
+            except Failure as failure:
+                reason = str(failure)
+                if failure.code not in _CURABLE:
+                    break
             else:
-                return True
-        return False
+                return ""
+            await asyncio.sleep(min(UNDO_PAUSE, left))
+        return reason
 
     async def _undo_step(self, request: LoopRequest, step: Undo, timeout: float) -> None:
         match step:
