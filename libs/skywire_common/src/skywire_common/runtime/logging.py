@@ -1,7 +1,8 @@
 """JSON logs, one object a line, on standard error.
 
 Nothing secret can get in: bytes are shown as their number, never their content (a public key as its hex digits),
-objects by their repr, and values under names such as `secret` or `token` not at all.
+values under names such as `secret` or `token` not at all, in records and containers too, and other objects by their
+repr, which shows no secret either (curve.SecretKey).
 
 The level changes while running: all loggers have one class, whose methods below the level do nothing, and a change
 swaps those methods. So a filtered-out call on a bound logger costs a call of an empty function.
@@ -15,10 +16,12 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
+from pydantic import BaseModel
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from skywire_common.errors import DecodeError, SkywireError
@@ -114,27 +117,33 @@ def _known(level: int) -> int:
 
 def _hide(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
-        if isinstance(name, str) and _SECRET_NAME.search(name):
+        if _SECRET_NAME.search(name):
             event[name] = _HIDDEN
-        elif isinstance(value, (Mapping, list, tuple)):
+        elif not isinstance(value, (str, int)):
             event[name] = _shown(value, _MAX_DEPTH)
     return event
 
 
 def _shown(value: Any, depth: int) -> Any:
-    """Return containers rebuilt with their secrets hidden, down to a depth."""
-    if isinstance(value, Addr):
-        return str(value)
-    if depth == 0 and isinstance(value, (Mapping, list, tuple)):
+    """Return containers and records rebuilt with their secrets hidden, down to a depth."""
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Addr) or not isinstance(value, (Mapping, list, tuple)):
+        return value
+    if depth == 0:
         return "(deeper)"
     if isinstance(value, Mapping):
         return {
-            key: _HIDDEN if isinstance(key, str) and _SECRET_NAME.search(key) else _shown(inner, depth - 1)
+            _name(key): _HIDDEN if _SECRET_NAME.search(_name(key)) else _shown(inner, depth - 1)
             for key, inner in value.items()
         }
-    if isinstance(value, (list, tuple)):
-        return [_shown(inner, depth - 1) for inner in value]
-    return value
+    return [_shown(inner, depth - 1) for inner in value]
+
+
+def _name(key: Any) -> str:
+    return key if isinstance(key, str) else str(_plain(key))
 
 
 def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
@@ -142,7 +151,7 @@ def _render(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
         return orjson.dumps(event, default=_plain, option=_OPTIONS)
     except TypeError:
         # Half a surrogate pair, an integer beyond 64 bits: rare, and no reason to lose the line.
-        return json.dumps({str(name): value for name, value in event.items()}, default=_plain).encode()
+        return json.dumps(event, default=_plain).encode()
 
 
 def _plain(value: Any) -> Any:
