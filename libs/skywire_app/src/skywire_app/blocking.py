@@ -1,0 +1,352 @@
+"""The SDK for plain blocking code and threads: the names of `skywire_app`, without await.
+
+No thread of its own: whoever waits reads the pipe for all, the others wait for what it brings. A program of one thread
+thus costs one read per wake-up. Every method may be called from any thread, `App.stop` from a signal handler too; a
+`timeout` is in seconds and raises TimeoutError.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from skywire_common.appframes import MAX_LENGTH, FrameBuffer, LoopAddr
+from skywire_common.errors import ErrorCode, Failure
+from skywire_common.keys import Addr
+
+from skywire_app import pipe
+from skywire_app.session import IncompleteRead, Packet, Session, State
+from skywire_app.stream import HIGH_WATER, StreamState
+
+__all__ = ["Addr", "App", "ErrorCode", "Failure", "IncompleteRead", "LoopAddr", "Packet", "Stream"]
+
+
+class _Pipe:
+    """A session over two descriptors, shared by threads."""
+
+    def __init__(self, from_node: int, to_node: int) -> None:
+        self.session = Session()
+        self.lock = threading.Lock()
+        self._from_node = from_node
+        self._to_node = to_node
+        self._buffer = FrameBuffer()
+        self._brought = threading.Condition(self.lock)
+        self._reading = False
+        self.stop_asked = False
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(from_node, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+        os.set_blocking(from_node, True)
+        os.set_blocking(to_node, True)
+
+    def flush(self) -> None:
+        """Write what the session has said; the lock is held. The node always reads, so this ends."""
+        out = self.session.out
+        if out:
+            try:
+                while out:
+                    pipe.write_some(self._to_node, out)
+            except BrokenPipeError:
+                # The reason, if the node gave one, is still to be read.
+                out.clear()
+
+    def wait(self, is_so: Callable[[], bool], timeout: float | None = None) -> None:
+        """Wait until `is_so()`; the lock is held before and after, and `is_so` is called under it."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not is_so():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError(f"nothing came within {timeout} s")
+            if not self._reading:
+                self._read(left)
+            else:
+                self._brought.wait(left)
+
+    def ask_stop(self) -> None:
+        """Have the session stopped by whoever waits next; takes no lock, so it may interrupt anything."""
+        self.stop_asked = True
+        if self._to_node >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    def changed(self) -> None:
+        """Let every thread that waits look again; the lock is held."""
+        self._brought.notify_all()
+        if self._reading:
+            os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """End the session; the descriptors go once nobody reads."""
+        with self.lock:
+            self.session.end(Failure(ErrorCode.CLOSED, "this app has closed its pipe"))
+            self.changed()
+            while self._reading:
+                self._brought.wait()
+            if self._to_node >= 0:
+                for fd in (self._from_node, self._to_node, self._wake):
+                    os.close(fd)
+                self._from_node = self._to_node = -1
+
+    def _read(self, timeout: float | None) -> None:
+        """Read the pipe once for all threads, without the lock meanwhile."""
+        if self._to_node < 0:
+            raise self.session.failure or pipe.closed()
+        self._reading = True
+        size = -1
+        events: list[tuple[int, int]] = []
+        space = self._buffer.space()
+        self.lock.release()
+        try:
+            events = self._poll.poll(None if timeout is None else max(0, int(timeout * 1_000) + 1))
+            if any(fd == self._from_node for fd, _ in events):
+                size = os.readv(self._from_node, [space])
+        finally:
+            self.lock.acquire()
+            self._reading = False
+            self._brought.notify_all()
+        if any(fd == self._wake for fd, _ in events):
+            os.eventfd_read(self._wake)
+        if size == 0:
+            self.session.end(pipe.closed())
+        elif size > 0:
+            self._buffer.filled(size)
+            self.session.feed(self._buffer)
+        if self.stop_asked:
+            self.session.stop()
+        self.flush()
+
+
+class Stream:
+    """A reliable ordered stream of bytes in both directions."""
+
+    def __init__(self, shared: _Pipe, state: StreamState) -> None:
+        self._pipe = shared
+        self._state = state
+
+    def __repr__(self) -> str:
+        return f"Stream({self._state.addr})"
+
+    @property
+    def local(self) -> Addr:
+        """This end."""
+        return self._state.local
+
+    @property
+    def remote(self) -> Addr:
+        """The other end."""
+        return self._state.remote
+
+    def read(self, most: int = -1, timeout: float | None = None) -> bytes:
+        """Return up to `most` bytes as soon as there are some, all until the end for -1, and b"" at the end.
+
+        Raises Failure with the node's reason if the stream broke.
+        """
+        if most < 0:
+            return b"".join(iter(lambda: self.read(MAX_LENGTH, timeout), b""))
+        state = self._state
+        with self._pipe.lock:
+            self._pipe.wait(lambda: bool(state.size) or state.at_end or not most, timeout)
+            if state.at_end:
+                state.raise_failure()
+            part = state.take(most)
+            self._pipe.flush()
+            return part
+
+    def readexactly(self, size: int, timeout: float | None = None) -> bytes:
+        """Return `size` bytes; raises IncompleteRead if the stream ends before, Failure if it breaks."""
+        parts: list[bytes] = []
+        left = size
+        while left:
+            part = self.read(min(left, MAX_LENGTH), timeout)
+            if not part:
+                raise IncompleteRead(b"".join(parts), size)
+            parts.append(part)
+            left -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Go through the bytes, as they come, until the end."""
+        return iter(lambda: self.read(MAX_LENGTH), b"")
+
+    def write(self, data: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
+        """Send bytes: at once on an idle stream, with what comes next on a busy one; waits while much is unsent."""
+        state = self._state
+        with self._pipe.lock:
+            state.write(data)
+            self._pipe.flush()
+            if state.unsent > HIGH_WATER:
+                self._pipe.wait(lambda: state.unsent <= HIGH_WATER, timeout)
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until the node has taken everything; raises Failure if it never will."""
+        state = self._state
+        with self._pipe.lock:
+            self._pipe.wait(lambda: state.settled, timeout)
+            state.check_sent()
+
+    def write_eof(self) -> None:
+        """End this direction after what was written; reading goes on."""
+        with self._pipe.lock:
+            self._state.finish()
+            self._pipe.flush()
+
+    def close(self, timeout: float | None = None) -> None:
+        """End both directions, and wait until the node has taken everything that was written."""
+        state = self._state
+        with self._pipe.lock:
+            state.close()
+            self._pipe.changed()
+            self._pipe.flush()
+            self._pipe.wait(lambda: state.settled, timeout)
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class App:
+    """An app's connection with its node. Made by `App.setup`."""
+
+    def __init__(self, shared: _Pipe) -> None:
+        self._pipe = shared
+        self._session = shared.session
+
+    @classmethod
+    def setup(cls, name: str, version: str, timeout: float | None = None) -> App:
+        """Introduce the app to its node under the name and version of the node's config.
+
+        Raises Failure if the node refuses, LocalError if no node started this process.
+        """
+        app = cls(_Pipe(*pipe.descriptors()))
+        try:
+            with app._pipe.lock:
+                answers: list[Failure | None] = []
+                app._session.init(name, version, lambda _body, failure: answers.append(failure))
+                app._pipe.flush()
+                app._pipe.wait(lambda: bool(answers), timeout)
+            if answers[0] is not None:
+                raise answers[0]
+        except BaseException:
+            app._pipe.close()
+            raise
+        return app
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the app was told to end, or its node is gone."""
+        return self._pipe.stop_asked or self._session.state is not State.OPEN
+
+    def stop(self) -> None:
+        """Accept no more: `accept` raises, iteration ends. May be called in a signal handler."""
+        self._pipe.ask_stop()
+
+    def dial(self, remote: Addr | str, timeout: float | None = None) -> Stream:
+        """Open a stream to `remote`, an Addr or "KEY:PORT".
+
+        Raises Failure with the node's reason: which hop, which phase, why, and whether trying again makes sense.
+        """
+        addr = Addr.parse(remote) if isinstance(remote, str) else remote
+        answers: list[tuple[StreamState | None, Failure | None]] = []
+        given_up = False
+
+        def answered(state: StreamState | None, failure: Failure | None) -> None:
+            if state is not None and given_up:
+                state.close()
+            answers.append((state, failure))
+
+        with self._pipe.lock:
+            self._session.dial(addr, answered)
+            self._pipe.flush()
+            try:
+                self._pipe.wait(lambda: bool(answers), timeout)
+            except BaseException:
+                given_up = True
+                raise
+        state, failure = answers[0]
+        if failure is not None or state is None:
+            raise failure or pipe.closed()
+        return Stream(self._pipe, state)
+
+    def accept(self, timeout: float | None = None) -> Stream:
+        """Wait for the next stream from elsewhere; raises Failure (STOPPING, CLOSED) once there will be none."""
+        session = self._session
+        with self._pipe.lock:
+            self._pipe.wait(lambda: bool(session.incoming) or self.stopping, timeout)
+            self._check_open()
+            state = session.accept()
+            if state is None:
+                raise Failure(ErrorCode.CLOSED, "no stream waits")
+            self._pipe.flush()
+            return Stream(self._pipe, state)
+
+    def __iter__(self) -> Iterator[Stream]:
+        """Go through the streams from elsewhere until the app is told to end."""
+        while not self.stopping:
+            try:
+                yield self.accept()
+            except Failure as failure:
+                if failure.code is ErrorCode.STOPPING:
+                    return
+                raise
+
+    def receive(self, timeout: float | None = None) -> Packet:
+        """Return the next packet of any stream: `(addr, payload)`, the bytes of one frame.
+
+        Streams from elsewhere are accepted on the way and closed when they end. A stream's bytes come in order, but
+        how they are cut into packets is the network's choice. Do not `accept` beside it.
+        """
+        got: list[Packet] = []
+
+        def some() -> bool:
+            packet = self._session.receive()
+            if packet is not None:
+                got.append(packet)
+            self._pipe.flush()
+            return bool(got) or self.stopping
+
+        with self._pipe.lock:
+            self._pipe.wait(some, timeout)
+            if not got:
+                self._check_open()
+            return got[0]
+
+    def send(self, addr: LoopAddr, payload: bytes) -> None:
+        """Send a packet by the loop that `receive` named; raises Failure if it has ended."""
+        with self._pipe.lock:
+            state = self._session.streams.get(addr)
+            if state is None:
+                raise Failure(ErrorCode.CLOSED, "this loop has ended")
+            state.write(payload)
+            self._pipe.flush()
+
+    def close(self) -> None:
+        """End the app's connection; open streams are closed, and what was written to any goes out first."""
+        session = self._session
+        with self._pipe.lock:
+            for state in list(session.streams.values()):
+                state.close()
+            self._pipe.flush()
+            self._pipe.wait(lambda: session.state is State.ENDED or not any(s.unsent for s in session.streams.values()))
+        self._pipe.close()
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._session.failure is not None:
+            raise self._session.failure
+        if self.stopping:
+            raise Failure(ErrorCode.STOPPING, "the app was told to end")
