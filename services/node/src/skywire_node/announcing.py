@@ -22,7 +22,7 @@ RECONCILE_SECONDS = 30.0
 SOON = 1.0
 LAST_SECONDS = 1.5
 
-log = structlog.get_logger("discovery")
+log = structlog.get_logger(part="discovery")
 
 
 class LinkRegistry:

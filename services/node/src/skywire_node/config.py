@@ -80,7 +80,8 @@ class AppSettings(Section):
     app: AppWord
     version: AppWord
     auto_start: bool = False
-    port: int = Field(ge=1, lt=FIRST_DIALLING_PORT)
+    # 0: the app takes no loops, it only dials.
+    port: int = Field(default=0, ge=0, lt=FIRST_DIALLING_PORT)
     args: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict)
     # Two routes held ready: a lost one is replaced without a setup node.
@@ -140,12 +141,15 @@ class NodeSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _no_two_alike(self) -> Self:
+        owners: dict[int, str] = {}
+        for app in self.apps:
+            owner = owners.setdefault(app.port, app.app) if app.port else app.app
+            if owner != app.app:
+                raise ValueError(f"apps {owner} and {app.app} both want port {app.port}")
         names = [app.app for app in self.apps]
-        ports = [app.port for app in self.apps]
+        if len(set(names)) != len(names):
+            raise ValueError(f"app {max(names, key=names.count)} is named twice")
         remotes = [(transport.public_key, transport.type, transport.public) for transport in self.transports]
-        for what, values in (("apps with the same name", names), ("apps on the same port", ports)):
-            if len(set(values)) != len(values):
-                raise ValueError(f"two {what}")
         if len(set(remotes)) != len(remotes):
             raise ValueError("two transports to the same node, of the same type and visibility")
         return self

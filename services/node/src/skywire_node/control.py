@@ -91,7 +91,7 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         self._monotonic = monotonic
         self._epoch = epoch
         self._confirmed: OrderedDict[tuple[PublicKey, bytes], _Confirmed] = OrderedDict()
-        self._log = structlog.get_logger("control")
+        self._log = structlog.get_logger(part="control")
 
     async def ReserveRouteIds(  # noqa: N802
         self, request: pb.ReserveRouteIdsRequest, context: Any

@@ -59,6 +59,8 @@ class Presence(NamedTuple):
     addresses: dict[str, str]
     epoch: int
     max_hops: int
+    # The epoch of this key's last life that the discovery took: with it a restart is no duplicate.
+    previous_epoch: int = 0
 
 
 class Discovery:
@@ -73,6 +75,7 @@ class Discovery:
             endpoints=[pb.Endpoint(kind=kind, address=address) for kind, address in presence.addresses.items()],
             epoch=presence.epoch,
             max_hops=presence.max_hops,
+            previous_epoch=presence.previous_epoch,
             stopping=stopping,
         )
         timeout = LAST_SECONDS if stopping else CALL_SECONDS
@@ -159,7 +162,9 @@ class Heartbeat:
         every: float = HEARTBEAT_SECONDS,
         rng: random.Random | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        registered: Callable[[int], None] = lambda epoch: None,
     ) -> None:
+        """`registered` is called with the epoch after each success."""
         self.reason = "not registered with the discovery yet"
         self.last_success: float | None = None
         self._discovery = discovery
@@ -167,12 +172,14 @@ class Heartbeat:
         self._every = every
         self._rng = rng or random.Random()
         self._monotonic = monotonic
-        self._log = structlog.get_logger("discovery")
+        self._registered = registered
+        self._log = structlog.get_logger(part="discovery")
 
     async def beat(self) -> None:
         """Register once; a failure is remembered, and said once. Raises DUPLICATE_IDENTITY: this key runs elsewhere."""
+        presence = self._presence()
         try:
-            await self._discovery.register_node(self._presence())
+            await self._discovery.register_node(presence)
         except Failure as failure:
             if failure.code is ErrorCode.DUPLICATE_IDENTITY:
                 raise
@@ -184,6 +191,7 @@ class Heartbeat:
                 self._log.info("registered with the discovery")
             self.reason = ""
             self.last_success = self._monotonic()
+            self._registered(presence.epoch)
 
     async def run(self) -> None:
         """Beat until cancelled."""

@@ -33,7 +33,7 @@ class RuleKeeper:
         self._table = table
         self._monotonic = monotonic
         self._epoch = epoch
-        self._log = structlog.get_logger("store")
+        self._log = structlog.get_logger(part="store")
 
     async def load(self) -> int:
         """Take back the rules of the last run; return how many are live."""

@@ -35,7 +35,7 @@ MAX_LOOPS = 20_000
 MAX_SEEN = 65_536  # first messages that are remembered, by their ephemeral keys
 _PROLOGUE = b"skywire loop 1"
 
-log = structlog.get_logger("loops")
+log = structlog.get_logger(part="loops")
 
 
 class Loops:

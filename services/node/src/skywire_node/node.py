@@ -31,6 +31,7 @@ from skywire_node.apps.run import AppSpec, AppState
 from skywire_node.config import NodeSettings
 from skywire_node.discovery import Discovery, Heartbeat, Presence
 from skywire_node.keeping import RuleKeeper
+from skywire_node.life import Life
 from skywire_node.owner import OwnersApps, OwnersLoops, OwnersTransports
 from skywire_node.plane import DataPlane
 from skywire_node.rerouting import Rerouting
@@ -42,7 +43,7 @@ from skywire_node.views import Summary
 
 SHARE_FOR_APPS = 0.4  # of the grace; their loops get the same again
 
-log = structlog.get_logger("node")
+log = structlog.get_logger(part="node")
 
 
 class Node:
@@ -86,7 +87,10 @@ class Node:
         self._rerouting.loops = self.plane.loops
         self._announcer = Announcer(secret.public, self._discovery, self.plane.transports)
         self._keeper = RuleKeeper(store, self.plane.table)
-        self._heartbeat = Heartbeat(self._discovery, self._presence, every=settings.heartbeat_s)
+        self._life = Life(settings.local_path)
+        self._heartbeat = Heartbeat(
+            self._discovery, self._presence, every=settings.heartbeat_s, registered=self._life.keep
+        )
         self.apps = AppHost(
             secret.public,
             self.plane.loops,
@@ -175,7 +179,7 @@ class Node:
             "tcp": shown.announced_link or self._interfaces["link"],
             "control": shown.announced_control or self._interfaces["control"],
         }
-        return Presence(addresses, self._epoch, self._settings.limits.max_hops)
+        return Presence(addresses, self._epoch, self._settings.limits.max_hops, self._life.previous_epoch)
 
     async def _heartbeats(self) -> None:
         """Beat; the same key running elsewhere ends this node, who would only take turns with it."""

@@ -30,7 +30,7 @@ PROOF_SECONDS = 1.5  # how long fresh routes have to show that packets pass
 RENEW_CHECK = 10.0
 _FATAL = frozenset({ErrorCode.LOOP_RESET, ErrorCode.HANDSHAKE_FAILED, ErrorCode.DUPLICATE_IDENTITY})
 
-log = structlog.get_logger("rerouting")
+log = structlog.get_logger(part="rerouting")
 
 
 class Rerouting:

@@ -23,7 +23,7 @@ MAX_SUSPECTS = 256
 MAX_SNAPSHOTS = 1_024
 _AWAY = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE, ErrorCode.STOPPING})
 
-log = structlog.get_logger("setup")
+log = structlog.get_logger(part="setup")
 
 
 class RouteSetUps:

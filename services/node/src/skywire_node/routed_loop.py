@@ -26,7 +26,7 @@ from skywire_node.router import Outlet
 _SOON = 0.001
 _BLOCKED = 0.05  # how long a timer waits at least while there is no way to send
 
-log = structlog.get_logger("loop")
+log = structlog.get_logger(part="loop")
 
 
 class Timer(Protocol):

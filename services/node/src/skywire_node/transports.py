@@ -42,7 +42,7 @@ CLOSE_SECONDS = 2.0
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
-log = structlog.get_logger("transports")
+log = structlog.get_logger(part="transports")
 
 
 class Registry(Protocol):

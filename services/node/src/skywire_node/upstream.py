@@ -57,7 +57,7 @@ class SetupNodes:
     def __init__(self, peers: Sequence[SetupPeer], *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._peers = tuple(peers)
         self._monotonic = monotonic
-        self._log = structlog.get_logger("setup")
+        self._log = structlog.get_logger(part="setup")
 
     async def create_loop(self, wanted: Wanted, noise_message: Callable[[], bytes]) -> Made:
         """Have a loop made; raises Failure.

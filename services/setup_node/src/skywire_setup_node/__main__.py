@@ -48,7 +48,7 @@ async def start(settings: SetupNodeSettings, scope: Scope) -> Ready:
     directory = Directory(discovery, secret)
     scope.defer(directory.close)
     nodes = Nodes(directory, clock)
-    installer = Installer(nodes, clock, structlog.get_logger(logger="install"))
+    installer = Installer(nodes, clock, structlog.get_logger(part="install"))
     # Undo begun is undo finished, before the channels that it needs go.
     scope.defer(installer.drain)
 

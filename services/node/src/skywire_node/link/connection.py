@@ -31,7 +31,7 @@ _EARLY_BUFFER = 1024
 _USER_TIMEOUT_MS = 20_000
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4))
 
-log = structlog.get_logger("link")
+log = structlog.get_logger(part="link")
 
 
 class LinkUser(Protocol):
