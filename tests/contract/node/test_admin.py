@@ -1,0 +1,266 @@
+"""NodeAdmin alone, on a unix socket: every call, what it shows, and that nobody gets in over TCP."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from google.protobuf.message import Message
+from skywire.node.v1 import node_admin_pb2 as pb
+from skywire.node.v1 import node_admin_pb2_grpc as pb_grpc
+from skywire_common.curve import SecretKey
+from skywire_common.errors import ErrorCode, Failure
+from skywire_common.keys import Addr, PublicKey
+from skywire_common.routes import Hop, PathPair
+from skywire_common.rpc.client import RpcChannel
+from skywire_common.rpc.replays import MemoryReplays
+from skywire_common.rpc.server import RpcServer
+from skywire_common.rules import AppRule, ForwardRule, PlacedRule
+from skywire_node.admin import ACCESS, SERVICE, NodeAdminService
+from skywire_node.table import Removed, RoutingTable
+from skywire_node.views import AppView, LoopView, Summary, TransportView
+
+OWN, REMOTE = SecretKey.generate(), SecretKey.generate()
+TRANSPORT = UUID(int=77)
+THERE = (Hop(OWN.public, REMOTE.public, TRANSPORT),)
+BACK = (Hop(REMOTE.public, OWN.public, TRANSPORT),)
+LOOP = LoopView(
+    loop_id=bytes(range(16)),
+    local=Addr(OWN.public, 50_000),
+    remote=Addr(REMOTE.public, 80),
+    app="helloworld",
+    state="OPEN",
+    reason="",
+    initiator=True,
+    bytes_sent=10,
+    bytes_acknowledged=9,
+    bytes_received=8,
+    bytes_resent=1,
+    round_trip=0.00042,
+    routes=PathPair(THERE, BACK),
+    reroutes=2,
+)
+SUMMARY = Summary(
+    epoch=1 << 63,
+    uptime=12.7,
+    state="DEGRADED",
+    reasons=("discovery: away",),
+    link_address="127.0.0.1:7",
+    control_address="127.0.0.1:8",
+    transports_up=1,
+    transports=2,
+    loops=1,
+    apps_ready=1,
+    apps=2,
+    packets_forwarded=5,
+    bytes_forwarded=500,
+    packets_dropped={"UNKNOWN_ROUTE": 3},
+)
+
+
+def app(name: str, state: str = "READY") -> AppView:
+    return AppView(name, "1.0", 80, True, state, "", 4711, 1, 0, 3.9)
+
+
+def transport(remote: PublicKey, kind: str = "tcp", address: str = "127.0.0.1:7") -> TransportView:
+    return TransportView(TRANSPORT, remote, kind, True, "UP", "", 9.9, True, True, address, 1, 2, 3, 4, 5)
+
+
+class Owner:
+    """Plays the parts of the node that the service shows."""
+
+    def __init__(self) -> None:
+        self.apps = {name: app(name) for name in ("helloworld", "chat")}
+        self.transports = [transport(REMOTE.public), transport(OWN.public, "other")]
+        self.closed: list[bytes] = []
+        self.removed: list[Any] = []
+        self.level = "info"
+
+    class Apps:
+        def __init__(self, owner: Owner) -> None:
+            self.owner = owner
+
+        def views(self) -> list[AppView]:
+            return list(self.owner.apps.values())
+
+        async def start(self, name: str) -> AppView:
+            return self._set(name, "STARTING")
+
+        async def stop(self, name: str) -> AppView:
+            return self._set(name, "STOPPED")
+
+        def _set(self, name: str, state: str) -> AppView:
+            if name not in self.owner.apps:
+                raise Failure(ErrorCode.NOT_FOUND, f"no app {name}")
+            self.owner.apps[name] = app(name, state)
+            return self.owner.apps[name]
+
+    class Transports:
+        def __init__(self, owner: Owner) -> None:
+            self.owner = owner
+
+        def views(self) -> list[TransportView]:
+            return self.owner.transports
+
+        async def add(self, remote: PublicKey, kind: str, public: bool, address: str) -> TransportView:
+            return transport(remote, kind, address)
+
+        async def remove(self, transport_id: UUID) -> None:
+            self.owner.removed.append(transport_id)
+
+    class Loops:
+        def __init__(self, owner: Owner) -> None:
+            self.owner = owner
+
+        def views(self) -> list[LoopView]:
+            return [LOOP, LOOP._replace(routes=None, loop_id=bytes(16))]
+
+        def close(self, loop_id: bytes) -> None:
+            self.owner.closed.append(loop_id)
+
+        def rules_removed(self, removed: Removed) -> None:
+            self.owner.removed += [route_id for route_id, _ in removed]
+
+
+class World:
+    def __init__(self, directory: Path) -> None:
+        self.owner = Owner()
+        self.table = RoutingTable(lambda _: True)
+        self.path = directory / "admin.sock"
+
+    async def start(self) -> None:
+        owner = self.owner
+        service = NodeAdminService(
+            OWN.public,
+            self.table,
+            Owner.Apps(owner),
+            Owner.Transports(owner),
+            Owner.Loops(owner),
+            lambda: SUMMARY,
+            lambda level: setattr(owner, "level", level),
+        )
+        self.server = RpcServer(OWN, ACCESS, replays=MemoryReplays())
+        self.server.add(pb_grpc.add_NodeAdminServicer_to_server, service, SERVICE)
+        await self.server.listen(f"unix:{self.path}")
+        self.tcp = await self.server.listen("127.0.0.1:0")
+        await self.server.start()
+        self.channel = RpcChannel(f"unix:{self.path}", None, None)
+
+    async def stop(self) -> None:
+        await self.channel.close()
+        await self.server.stop(0)
+
+    async def call(self, request: Message, channel: RpcChannel | None = None) -> Any:
+        method = type(request).__name__.removesuffix("Request")
+        answer = getattr(pb, f"{method}Response")
+        return await (channel or self.channel).call(f"/{SERVICE}/{method}", request, answer, timeout=10, signed=False)
+
+    def place(self) -> tuple[int, int]:
+        """Install an app rule and a forward rule that was used, return their ids."""
+        now, epoch = time.monotonic(), time.time()
+        drawn = iter((11, 12))
+        app_id, forward_id = self.table.reserve(bytes(16), 2, now, lambda: next(drawn))
+        expiry = int(epoch) + 7200
+        rules = [
+            PlacedRule(app_id, AppRule(expiry, forward_id, LOOP.remote, 80), TRANSPORT),
+            PlacedRule(forward_id, ForwardRule(expiry, 5, TRANSPORT), None),
+        ]
+        self.table.install(bytes(16), rules, now, epoch)
+        self.table.touch(forward_id, self.table.rules[forward_id], now, 100)
+        return app_id, forward_id
+
+
+@pytest.fixture
+async def world(short_path: Path) -> AsyncIterator[World]:
+    made = World(short_path)
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def test_the_summary(world: World) -> None:
+    world.place()
+    said = await world.call(pb.GetSummaryRequest())
+    assert said.build.public_key == OWN.public
+    assert said.build.version
+    assert (said.epoch, said.uptime_s, said.state, list(said.reasons)) == (1 << 63, 12, "DEGRADED", ["discovery: away"])
+    assert (said.rules, said.rules_orphaned, said.reservations) == (2, 0, 0)
+    assert dict(said.packets_dropped) == {"UNKNOWN_ROUTE": 3}
+
+
+async def test_apps(world: World) -> None:
+    listed = (await world.call(pb.ListAppsRequest())).apps
+    assert [(app.name, app.state, app.pid, app.since_s) for app in listed] == [
+        ("helloworld", "READY", 4711, 3),
+        ("chat", "READY", 4711, 3),
+    ]
+    assert (await world.call(pb.StopAppRequest(name="chat"))).app.state == "STOPPED"
+    assert (await world.call(pb.StartAppRequest(name="chat"))).app.state == "STARTING"
+    for name, code in (("nobody", ErrorCode.NOT_FOUND), ("", ErrorCode.INVALID_ARGUMENT)):
+        with pytest.raises(Failure) as caught:
+            await world.call(pb.StartAppRequest(name=name))
+        assert caught.value.code is code
+
+
+async def test_transports(world: World) -> None:
+    everything = (await world.call(pb.ListTransportsRequest())).transports
+    assert [view.type for view in everything] == ["tcp", "other"]
+    by_type = (await world.call(pb.ListTransportsRequest(types=["tcp"]))).transports
+    assert [(view.remote, view.queued, view.bytes_sent) for view in by_type] == [(REMOTE.public, 5, 1)]
+    by_key = (await world.call(pb.ListTransportsRequest(types=["tcp"], public_keys=[OWN.public]))).transports
+    assert list(by_key) == []
+    added = await world.call(pb.AddTransportRequest(remote=REMOTE.public, public=True, address="127.0.0.1:9"))
+    assert (added.transport.type, added.transport.address) == ("tcp", "127.0.0.1:9")
+    await world.call(pb.RemoveTransportRequest(transport_id=TRANSPORT.bytes))
+    assert world.owner.removed == [TRANSPORT]
+    with pytest.raises(Failure):
+        await world.call(pb.RemoveTransportRequest(transport_id=b"short"))
+
+
+async def test_rules(world: World) -> None:
+    app_id, forward_id = world.place()
+    rules = {rule.route_id: rule for rule in (await world.call(pb.ListRulesRequest())).rules}
+    assert rules[app_id].type == "app"
+    assert rules[app_id].encoded == world.table.rules[app_id].rule.encode()
+    assert (rules[app_id].from_transport, rules[app_id].idle_s) == (TRANSPORT.bytes, -1)
+    assert 0 < rules[app_id].lapses_in_s <= 30
+    assert (rules[forward_id].type, rules[forward_id].from_transport) == ("forward", b"")
+    assert (rules[forward_id].packets, rules[forward_id].bytes, rules[forward_id].idle_s) == (1, 100, 0)
+    assert rules[forward_id].lapses_in_s > 7000
+    assert (await world.call(pb.DropRulesRequest(route_ids=[app_id, 99]))).removed == 1
+    assert world.owner.removed == [app_id]
+    assert list(world.table.rules) == [forward_id]
+
+
+async def test_loops(world: World) -> None:
+    first, second = (await world.call(pb.ListLoopsRequest())).loops
+    assert (first.loop_id, first.local.port, first.remote.port) == (LOOP.loop_id, 50_000, 80)
+    assert first.round_trip_us == 420
+    assert len(first.routes.forward.hops) == 1
+    assert not second.HasField("routes")
+    await world.call(pb.CloseLoopRequest(loop_id=LOOP.loop_id))
+    assert world.owner.closed == [LOOP.loop_id]
+
+
+async def test_the_log_level(world: World) -> None:
+    await world.call(pb.SetLogLevelRequest(level="debug"))
+    assert world.owner.level == "debug"
+    with pytest.raises(Failure) as caught:
+        await world.call(pb.SetLogLevelRequest(level="loud"))
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+async def test_only_the_owner_gets_in_and_only_by_the_socket(world: World) -> None:
+    assert stat.S_IMODE(world.path.stat().st_mode) == 0o600
+    channel = RpcChannel(world.tcp, OWN.public, OWN)
+    for path in ACCESS:
+        request = getattr(pb, f"{path.rpartition('/')[2]}Request")()
+        with pytest.raises(Failure) as caught:
+            await world.call(request, channel)
+        assert caught.value.code is ErrorCode.PERMISSION_DENIED
+    await channel.close()
