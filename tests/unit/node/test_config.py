@@ -80,9 +80,9 @@ def test_the_environment_overrules_the_file(
     [
         ("node.static_public_key", REMOTE, "static_public_key is not the key"),
         ("node.static_secret_key_file", "/nowhere/at/all", "No such file"),
-        ("apps.1.port", 1, "two apps on the same port"),
+        ("apps.1.port", 1, "both want port 1"),
         ("apps.1.port", 49152, "apps.1.port"),
-        ("apps.1.app", "chat", "two apps with the same name"),
+        ("apps.1.app", "chat", "app chat is named twice"),
         ("apps.1.app", "../chat", "apps.1.app"),
         ("apps.1.version", "1/2", "apps.1.version"),
         ("transports.0.type", "dmsg", "transports.0.type"),
