@@ -101,7 +101,7 @@ def encode(frame: Frame) -> bytes:
         case Data(offset, data, ask):
             return DATA_HEADER.pack(DATA_ASK if ask else DATA, offset, len(data)) + data
         case Ack(largest, held_back, next_offset, window, ranges):
-            held = min(int(held_back * 1e6), MAX_HELD_US)
+            held = min(round(held_back * 1e6), MAX_HELD_US)
             return _ACK_HEADER.pack(ACK, largest, held, next_offset, window, len(ranges)) + b"".join(
                 _RANGE.pack(start, end) for start, end in ranges
             )
