@@ -46,7 +46,7 @@ async def test_the_command_serves_says_so_and_ends_in_order(tmp_path: Path) -> N
             with urllib.request.urlopen(f"http://{ready['interfaces']['metrics']}/metrics", timeout=10) as answer:
                 return str(answer.read().decode())
 
-        assert 'setups_total{end="made"} 1.0' in await asyncio.to_thread(scrape)
+        assert 'skywire_setup_node_setups_total{end="made"} 1.0' in await asyncio.to_thread(scrape)
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 15) == 0
         assert not ready_file.exists()

@@ -16,6 +16,7 @@ from skywire.setup_node.v1 import setup_node_pb2 as pb
 from skywire_common.convert.rules import node_rules_from, placed_rules_from
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, Phase
+from skywire_setup_node import attempt as attempt_module
 from skywire_setup_node import directory as directory_module
 
 NOTHING = [(0, 0, 0)] * 3
@@ -150,6 +151,25 @@ async def test_a_node_that_is_gone_is_named_and_one_that_moved_is_found(network:
     await middle.start()
     network.discovery.addresses[middle.public_key] = middle.address
     await network.call(network.creating())
+
+
+async def test_a_node_that_never_answers_is_named_within_the_steps_deadline(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_module, "STEP_SECONDS", 0.3)
+    last = network.nodes[2]
+    last.door.release.clear()
+    failure = await fails(network, network.creating())
+    assert failure.code is ErrorCode.DEADLINE
+    assert (failure.fields.phase, failure.fields.hop_key) == (Phase.CONFIRM, last.public_key)
+    assert failure.fields.retryable
+    await settled(network, NOTHING)
+    # What the node does after all is ended by itself.
+    last.door.release.set()
+    async with asyncio.timeout(10):
+        while len(last.door.closings) < len(("undo", "by itself")):
+            await asyncio.sleep(0.01)
+    assert network.state() == NOTHING
 
 
 async def test_a_node_that_nobody_knows_is_named(network: Network) -> None:

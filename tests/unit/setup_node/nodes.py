@@ -44,6 +44,7 @@ class ScriptedNodes:
         self.tables: dict[PublicKey, RoutingTable] = {}
         self.loops: dict[bytes, int] = {}
         self.release = asyncio.Event()
+        self.owner = SETUP_NODE
         self._random = random.Random(random.random())
 
     def table(self, node: PublicKey) -> RoutingTable:
@@ -71,15 +72,17 @@ class ScriptedNodes:
             await asyncio.Event().wait()
 
     async def reserve(self, node: PublicKey, setup_id: bytes, wanted: int, timeout: float) -> tuple[int, ...]:
+        owner = self.owner
         fate = await self._call("reserve", node)
         draw = lambda: self._random.getrandbits(32)  # noqa: E731
-        ids = self.table(node).reserve(setup_id, wanted, self.clock.now, draw, owner=SETUP_NODE)
+        ids = self.table(node).reserve(setup_id, wanted, self.clock.now, draw, owner=owner)
         await self._answer(fate)
         return tuple(ids)
 
     async def add_rules(self, node: PublicKey, setup_id: bytes, rules: Sequence[PlacedRule], timeout: float) -> None:
+        owner = self.owner
         fate = await self._call("add", node)
-        self.table(node).install(setup_id, rules, self.clock.now, self.clock.epoch(), owner=SETUP_NODE)
+        self.table(node).install(setup_id, rules, self.clock.now, self.clock.epoch(), owner=owner)
         await self._answer(fate)
 
     async def confirm(self, step: Confirm, request: LoopRequest, timeout: float) -> Confirmed:
@@ -97,8 +100,9 @@ class ScriptedNodes:
         return tuple(missing)
 
     async def remove(self, node: PublicKey, setup_id: bytes, ids: Sequence[int], timeout: float) -> None:
+        owner = self.owner
         fate = await self._call("remove", node)
-        self.table(node).remove(setup_id, ids or None, owner=SETUP_NODE)
+        self.table(node).remove(setup_id, ids or None, owner=owner)
         await self._answer(fate)
 
     async def loop_closed(self, node: PublicKey, loop_id: bytes, reason: str, app_id: int, timeout: float) -> None:

@@ -10,12 +10,13 @@ import pytest
 import structlog
 from skywire_common.errors import ErrorCode, Failure, Phase
 from skywire_common.keys import PublicKey
+from skywire_node.table import ORPHANED_AFTER, UNUSED_SECONDS
 from skywire_setup_node import attempt as attempt_module
 from skywire_setup_node import install as install_module
 from skywire_setup_node.attempt import Made
 from skywire_setup_node.install import Installer
 from skywire_setup_node.plan import LoopRequest, hop_index
-from unit.setup_node.nodes import ScriptedNodes, StillClock
+from unit.setup_node.nodes import SETUP_NODE, ScriptedNodes, StillClock
 from unit.setup_node.routes import KEYS, any_request, request
 
 FOUR_HOPS = list(KEYS[:5])
@@ -186,6 +187,36 @@ async def test_an_undo_that_is_refused_for_good_is_not_tried_again() -> None:
     await world.fails(four_hops())
     await world.installer.drain()
     assert tried == world.installer.not_undone == 4
+
+
+@pytest.mark.parametrize("fate", ["refuse", "lose"])
+@pytest.mark.parametrize("number", range(CALLS))
+async def test_a_setup_node_killed_at_any_call_leaves_nothing_beyond_the_leases(number: int, fate: str) -> None:
+    # From this call on nothing gets through any more, the undo neither: as if the process had died before or after it.
+    script = dict.fromkeys(range(number + 1, 1000), "refuse")
+    world = World(script | {number: fate})
+    await world.fails(four_hops())
+    world.clock.now += 10
+    await world.installer.drain()
+    world.clock.now += UNUSED_SECONDS + ORPHANED_AFTER
+    for table in world.nodes.tables.values():
+        table.expire(world.clock.now)
+        assert table.orphaned(world.clock.now) == 0
+    assert world.nodes.state()[:2] == (0, 0)
+
+
+async def test_a_second_setup_node_takes_the_set_up_over_while_the_first_still_undoes_it() -> None:
+    world = World({8: "lose"})
+    asked = four_hops()
+    await world.fails(asked)
+    second = Installer(world.nodes, world.clock, structlog.get_logger())
+    world.nodes.owner = b"\x03" * 33
+    made = await second.make(asked)
+    world.nodes.owner = SETUP_NODE
+    await world.installer.drain()
+    for rules in made.plan.rules:
+        assert set(world.nodes.tables[rules.public_key].rules) == set(rules.route_ids)
+    assert world.nodes.loops == {asked.setup_id: made.plan.confirm.app_id}
 
 
 async def test_asking_twice_at_once_or_again_makes_one_loop() -> None:

@@ -163,15 +163,27 @@ class NodeControlService(pb_grpc.NodeControlServicer):
             raise DecodeError(f"noise_message has {NOISE_MESSAGE_SIZE} bytes for a new loop and none on a reroute")
         if offer.responder.public_key != self._public_key or offer.initiator.public_key == self._public_key:
             raise DecodeError("responder: this node is not the other edge of that loop")
+        self._check_rules(offer)
+        return offer
+
+    def _check_rules(self, offer: Offer) -> None:
         for route_id, kind in ((offer.forward_id, FORWARD_TYPE), (offer.app_id, APP_TYPE)):
             rule = self._table.rules.get(route_id)
-            if rule is None or (rule.setup_id, rule.owner, rule.kind) != (offer.setup_id, setup_node, kind):
+            if rule is None or (rule.setup_id, rule.owner, rule.kind) != (offer.setup_id, offer.setup_node, kind):
                 raise Failure(
                     ErrorCode.CONFLICT,
                     f"route id {route_id} is not the rule of this set-up that it should be",
                     FailureFields(setup_id=offer.setup_id),
                 )
-        return offer
+
+    def _check_still_wanted(self, offer: Offer) -> None:
+        """End a loop whose set-up was undone while the door thought about it."""
+        try:
+            self._check_rules(offer)
+        except Failure:
+            if not offer.loop_id:
+                self._door.closed(offer.setup_id, "the set-up was undone", offer.app_id, None)
+            raise
 
     async def _confirm(self, offer: Offer) -> Answer:
         """Ask the door once for each offer; a call that is tried again gets the same answer."""
@@ -193,6 +205,7 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         said = {"setup_id": offer.setup_id.hex(), "loop_id": offer.loop_id.hex(), "initiator": str(offer.initiator)}
         try:
             answer = await self._door.confirm(offer)
+            self._check_still_wanted(offer)
         except BaseException as error:
             self._confirmed.pop(key, None)
             self._log.info("loop refused", port=offer.responder.port, reason=str(error), **said)

@@ -68,14 +68,14 @@ async def start(settings: SetupNodeSettings, scope: Scope) -> Ready:
 def _export(registry: CollectorRegistry, installer: Installer, directory: Directory) -> None:
     metrics.Readings(
         registry,
-        "setups",
+        "skywire_setup_node_setups",
         "Set-ups by how they ended.",
         lambda: {"made": installer.made, "failed": installer.failed, "not_undone": installer.not_undone},
         label="end",
     )
     metrics.Readings(
         registry,
-        "setups_now",
+        "skywire_setup_node_held",
         "Set-ups under way, nodes at which one is being undone, open channels to nodes.",
         lambda: {"setups": installer.under_way, "undos": installer.undoing, "channels": len(directory)},
         label="what",
