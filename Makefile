@@ -8,9 +8,11 @@ PROTOS := $(shell find protos -name '*.proto' 2>/dev/null)
 # uv does not read the system's certificates unless told to.
 export UV_SYSTEM_CERTS ?= 1
 export GRPC_VERBOSITY ?= NONE
+# Set on some machines; without compiled files every process compiles everything again at each start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test contract bench demo clean lock
+.PHONY: help setup protos lint format test contract schemathesis bench demo clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +27,7 @@ $(UV):
 $(VENV)/.stamp: requirements.lock $(PROTOS) libs/skywire_common/setup.py $(addsuffix /pyproject.toml,$(MEMBERS)) | $(UV)
 	VIRTUAL_ENV=$(VENV) $(UV) pip install -q --compile-bytecode --require-hashes --no-deps -r requirements.lock
 	VIRTUAL_ENV=$(VENV) $(UV) pip install -q --no-deps --no-build-isolation $(foreach m,$(MEMBERS),-e ./$(m))
+	@$(BIN)/python -m compileall -q $(addsuffix /src,$(MEMBERS))
 	@touch $@
 
 protos: setup  ## generate the gRPC code again after a change in protos/
@@ -51,6 +54,16 @@ test: setup  ## every test: unit, vectors, simulation, fuzz, contract, real proc
 contract: setup  ## the discovery's contract cases against TARGET=host:port (and HTTP=host:port)
 	PYTHONPATH=tests $(BIN)/python -m contract.discovery.runner $(TARGET) $(if $(HTTP),--http $(HTTP))
 
+SCHEMATHESIS_LOCK := tests/contract/discovery/schemathesis.lock
+
+.venv-schemathesis/.stamp: $(SCHEMATHESIS_LOCK) | $(UV)
+	$(PY) -m venv .venv-schemathesis
+	VIRTUAL_ENV=.venv-schemathesis $(UV) pip install -q --require-hashes --no-deps -r $(SCHEMATHESIS_LOCK)
+	@touch $@
+
+schemathesis: setup .venv-schemathesis/.stamp  ## property-based testing of the discovery's HTTP API against its schema
+	PYTHONPATH=tests $(BIN)/python -m contract.discovery.against_schema $(if $(EXAMPLES),--max-examples=$(EXAMPLES))
+
 bench: setup  ## measure beside yardsticks in the same run; writes bench/out/*.json
 	$(BIN)/python -m bench
 
@@ -62,6 +75,6 @@ lock: $(UV)  ## resolve again after a change of a pyproject
 	$(UV) export -q --all-packages --all-groups --no-emit-workspace --no-emit-index-url --no-header -o requirements.lock
 
 clean:  ## remove .venv, generated code and caches
-	rm -rf $(VENV) libs/skywire_common/src/skywire .mypy_cache .ruff_cache .hypothesis bench/out
+	rm -rf $(VENV) .venv-schemathesis libs/skywire_common/src/skywire .mypy_cache .ruff_cache .hypothesis bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

@@ -89,5 +89,16 @@ class NonceError(BaseModel):
 def schema_of(kind: Any) -> dict[str, object]:
     """Return the JSON schema of a request body that is a list of `kind`, references resolved."""
     schema = TypeAdapter(kind).json_schema()
+    definitions = schema.pop("$defs")
     schema.update(maxItems=MAX_ITEMS)
-    return schema
+    return _resolved(schema, definitions)  # type: ignore[no-any-return]
+
+
+def _resolved(part: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(part, list):
+        return [_resolved(one, definitions) for one in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _resolved(definitions[part["$ref"].rpartition("/")[2]], definitions)
+    return {name: _resolved(one, definitions) for name, one in part.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from time import perf_counter
@@ -94,6 +95,8 @@ async def serve(app: App, address: str, grace: float) -> HttpServer:
         listener = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
     except OSError as error:
         raise Failure(ErrorCode.CONFLICT, f"cannot listen on {address}: {error.strerror}") from error
+    # A line for everything that is not HTTP would let strangers fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         http=_Protocol,
