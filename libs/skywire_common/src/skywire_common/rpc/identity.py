@@ -17,13 +17,13 @@ the server remembers the random bytes that long (`replays`), once.
 from __future__ import annotations
 
 import hashlib
+import struct
 from enum import StrEnum
 from typing import NamedTuple
 
 from skywire_common import curve
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import PUBLIC_KEY_SIZE, PublicKey
-from skywire_common.wire import Reader
 
 METADATA_KEY = "skywire-identity-bin"
 WINDOW_MS = 60_000
@@ -31,6 +31,10 @@ RANDOM_SIZE = 16
 TIME_SIZE = 8
 STAMP_SIZE = PUBLIC_KEY_SIZE + TIME_SIZE + RANDOM_SIZE + curve.SIGNATURE_SIZE
 _LENGTH_SIZE = 4
+_KEY_LENGTH, _TIME_LENGTH, _RANDOM_LENGTH, _HASH_LENGTH = (
+    size.to_bytes(_LENGTH_SIZE, "big") for size in (PUBLIC_KEY_SIZE, TIME_SIZE, RANDOM_SIZE, 32)
+)
+_LAYOUT = struct.Struct(f">{PUBLIC_KEY_SIZE}sQ{RANDOM_SIZE}s{curve.SIGNATURE_SIZE}s")
 
 
 class Reason(StrEnum):
@@ -64,7 +68,7 @@ class Stamp(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the 122 bytes of the layout."""
-        return b"".join((self.key, self.time_ms.to_bytes(TIME_SIZE, "big"), self.random, self.signature))
+        return _LAYOUT.pack(*self)
 
     @property
     def until(self) -> float:
@@ -74,27 +78,29 @@ class Stamp(NamedTuple):
 
 def decode(data: bytes) -> Stamp:
     """Read a stamp, all of it; raises DecodeError."""
-    reader = Reader(data)
-    stamp = Stamp(
-        PublicKey(reader.take(PUBLIC_KEY_SIZE)),
-        reader.uint(TIME_SIZE),
-        reader.take(RANDOM_SIZE),
-        reader.take(curve.SIGNATURE_SIZE),
-    )
-    reader.end()
-    return stamp
+    if len(data) != STAMP_SIZE:
+        raise DecodeError(f"an identity has {STAMP_SIZE} bytes, not {len(data)}")
+    key, time_ms, random, signature = _LAYOUT.unpack(data)
+    return Stamp(PublicKey(key), time_ms, random, signature)
 
 
 def to_sign(audience: PublicKey, method: str, time_ms: int, random: bytes, request: bytes) -> bytes:
     """Return the bytes that the caller signs."""
-    fields = (
-        audience,
-        method.encode(),
-        time_ms.to_bytes(TIME_SIZE, "big"),
-        random,
-        hashlib.sha256(request).digest(),
+    name = method.encode()
+    return b"".join(
+        (
+            _KEY_LENGTH,
+            audience,
+            len(name).to_bytes(_LENGTH_SIZE, "big"),
+            name,
+            _TIME_LENGTH,
+            time_ms.to_bytes(TIME_SIZE, "big"),
+            _RANDOM_LENGTH,
+            random,
+            _HASH_LENGTH,
+            hashlib.sha256(request).digest(),
+        )
     )
-    return b"".join(part for field in fields for part in (len(field).to_bytes(_LENGTH_SIZE, "big"), field))
 
 
 def sign(
