@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,11 @@ def test_anything_else_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / STATE_FILE).write_text(text)
     with pytest.raises(DecodeError, match="no state of a testnet"):
         load(tmp_path)
+
+
+def test_stopped_testnet_does_not_run_though_its_launcher_lives() -> None:
+    this = ProcessId.this()
+    assert replace(STATE, launcher=this).running
+    assert not replace(STATE, launcher=this, status=Status.STOPPED).running
+    assert not replace(STATE, launcher=this, status=Status.FAILED).running
+    assert not replace(STATE, launcher=this._replace(started=this.started - 1)).running

@@ -77,7 +77,7 @@ def up(detach: bool, launcher: bool, directory: Path, **shape: Any) -> None:
 def status(directory: Path) -> int:
     """Show what runs; exit code 3 if nothing does, 4 if a process is not ready."""
     state = load(directory)
-    if state is None or not state.launcher.alive:
+    if state is None or not state.running:
         raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"no testnet runs in {directory}", "skywire testnet up")
     summaries = asyncio.run(_summaries(state))
     ready = state.status is Status.READY and all(
@@ -99,7 +99,7 @@ def down(directory: Path) -> None:
     state = load(directory)
     if state is None:
         raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"there is no testnet in {directory}")
-    ended = state.launcher.end(_DOWN_GRACE)
+    ended = state.running and state.launcher.end(_DOWN_GRACE)
     left = load(directory)
     if left is not None and not (ended and left.keep):
         clean(directory, left, everything=True)

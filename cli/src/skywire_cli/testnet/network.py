@@ -151,11 +151,14 @@ class Testnet:
         self._set(Status.READY)
 
     async def connected(self, timeout: float = CONNECT_TIMEOUT) -> None:
-        """Wait until every planned link is up at both ends and in the discovery; raises CliError that names one."""
+        """Wait until every node is READY and every planned link up at both ends and in the discovery.
+
+        Raises CliError that says what is missing.
+        """
         deadline = asyncio.get_running_loop().time() + timeout
         channel = RpcChannel(self.discovery.interfaces["grpc"], None, None)
         try:
-            while (missing := await self._missing_links(channel)) is not None:
+            while (missing := await self._missing(channel)) is not None:
                 if asyncio.get_running_loop().time() > deadline:
                     hint = f"their logs are below {self.directory}"
                     raise CliError(Exit.NOT_READY, "NOT_CONNECTED", f"after {timeout:.0f} s {missing}", hint)
@@ -278,21 +281,22 @@ class Testnet:
     def _peer(self, service: Service) -> config.Peer:
         return config.Peer(service.interfaces["grpc"], service.public_key)
 
-    async def _missing_links(self, channel: RpcChannel) -> str | None:
-        """Say which link is not up yet; None if all are."""
+    async def _missing(self, channel: RpcChannel) -> str | None:
+        """Say what is not as planned yet; None if all is."""
         missing: str | None = None
         for node in self.nodes:
-            said = await self._link_problem(node, channel)
+            said = await self._missing_at(node, channel)
             missing = missing or said
         return missing
 
-    async def _link_problem(self, node: Node, channel: RpcChannel) -> str | None:
+    async def _missing_at(self, node: Node, channel: RpcChannel) -> str | None:
         if node.state.status is Status.FAILED:
             raise CliError(
                 Exit.NOT_READY, "START_FAILED", f"{node.name} ended: {node.state.reason}", f"its log: {node.state.log}"
             )
         wanted = {self.nodes[index].key for index in self.plan.neighbours(node.number - 1)}
         try:
+            summary = await node.admin.summary()
             up = {
                 PublicKey(seen.remote)
                 for seen in await node.admin.transports()
@@ -314,6 +318,8 @@ class Testnet:
             return f"{node.name} is not linked to {_names(self.nodes, wanted - up)}"
         if wanted - routed:
             return f"the discovery does not route from {node.name} to {_names(self.nodes, wanted - routed)}"
+        if summary.state != "READY":
+            return f"{node.name} is {' '.join((summary.state, *summary.reasons))}"
         return None
 
     def _set(self, status: Status, reason: str = "") -> None:

@@ -133,11 +133,10 @@ class Service:
         self._on_change()
 
     async def _until_ready(self, ready: Path, timeout: float) -> None:
-        process = self._process
         deadline = asyncio.get_running_loop().time() + timeout
         while (interfaces := _read_ready(ready)) is None:
-            if process is None or process.returncode is not None:
-                raise self._failed(f"{self.name} ended while starting: {self.state.reason or 'at once'}")
+            if self._ended is None or self._ended.done():
+                raise self._failed(f"{self.name} ended while starting: {self.state.reason}")
             if asyncio.get_running_loop().time() > deadline:
                 raise self._failed(f"{self.name} was not ready within {timeout:.0f} s")
             await asyncio.sleep(_POLL)

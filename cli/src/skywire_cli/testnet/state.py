@@ -81,6 +81,11 @@ class State:
         """Return the nodes in order."""
         return tuple(service for service in self.services if service.kind is Kind.NODE)
 
+    @property
+    def running(self) -> bool:
+        """Whether the launcher has it up, or is at it. A launcher may live on and do other things afterwards."""
+        return self.status not in (Status.STOPPED, Status.FAILED) and self.launcher.alive
+
     def node(self, number: int) -> ServiceState:
         """Return a node by its number, from 1; raises CliError if there is none or it does not run."""
         if not 1 <= number <= len(self.nodes):
