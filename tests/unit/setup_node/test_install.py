@@ -296,11 +296,11 @@ async def test_set_ups_is_bounded_per_initiator_and_in_total(monkeypatch: pytest
     world = World()
     ends = await asyncio.gather(*(world.installer.make(four_hops()) for _ in range(3)), return_exceptions=True)
     refused = [end for end in ends if isinstance(end, Failure)]
-    assert [failure.fields.limit for failure in refused] == ["set-ups per initiator"]
+    assert [failure.fields.limit for failure in refused] == ["setups_per_initiator"]
     assert world.nodes.state() == (16, 0, 2)
     monkeypatch.setattr(install_module, "MAX_RUNNING", 1)
     ends = await asyncio.gather(*(world.installer.make(four_hops()) for _ in range(2)), return_exceptions=True)
-    assert [end.fields.limit for end in ends if isinstance(end, Failure)] == ["set-ups"]
+    assert [end.fields.limit for end in ends if isinstance(end, Failure)] == ["setups"]
 
 
 async def test_remembered_answers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,9 +121,9 @@ class Installer:
         initiator = key[0]
         mine = self._running.get(initiator, 0)
         if mine >= MAX_RUNNING_PER_INITIATOR:
-            raise _limit("set-ups per initiator", MAX_RUNNING_PER_INITIATOR, request)
+            raise _limit("setups_per_initiator", MAX_RUNNING_PER_INITIATOR, request)
         if len(self._runs) >= MAX_RUNNING:
-            raise _limit("set-ups", MAX_RUNNING, request)
+            raise _limit("setups", MAX_RUNNING, request)
         if len(self._undoing) >= MAX_UNDOING:
             raise _limit("undos", MAX_UNDOING, request)
         self._running[initiator] = mine + 1
@@ -222,6 +222,6 @@ def _names(request: LoopRequest) -> dict[str, str]:
 def _limit(name: str, most: int, request: LoopRequest) -> Failure:
     return Failure(
         ErrorCode.LIMIT_REACHED,
-        f"at most {most} {name} at a time",
+        f"at most {most} {name.replace('_', ' ')} at a time",
         FailureFields(limit=name, retryable=True, setup_id=request.setup_id),
     )
