@@ -1,0 +1,1 @@
+"""Measure the project beside yardsticks in one run: `python -m bench`, or `make bench` (docs/performance.md)."""
