@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from skywire_common.errors import SkywireError
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError, Exit, explain
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import console, json_wanted, print_json, size, table
 
@@ -39,10 +40,12 @@ def demo(mebibytes: int, pings: int, nodes: int, directory: Path | None, keep: b
     failure: CliError | None = None
     try:
         asyncio.run(run(outcome, nodes, directory, keep, Steps(quiet=json_wanted())))
+    except SkywireError as error:
+        failure = explain(error)
     except CliError as error:
-        failure = error
-        if error.status is Exit.INTERRUPTED:
+        if error.status in (Exit.INTERRUPTED, Exit.USAGE):
             raise
+        failure = error
     found = checks(outcome)
     if json_wanted():
         print_json(_document(outcome, found, failure))

@@ -114,13 +114,13 @@ def _plan(nodes: int, place: Path, outcome: Outcome) -> Plan:
     filecopy = (sys.executable, "-m", "skywire_apps.filecopy")
     helloworld = (sys.executable, "-m", "skywire_apps.helloworld")
     remote = f"{{node{nodes}}}"
-    sending = ("send", str(place / SENT), f"{remote}:{FILECOPY_PORT}", "--report", str(place / TRANSFER_REPORT))
+    sending = ("send", str(place / SENT), f"{remote}:{FILECOPY_PORT}", "--output", str(place / TRANSFER_REPORT))
     pinging = (
-        "ping",
+        "--dial",
         f"{remote}:{HELLOWORLD_PORT}",
         "--count",
         str(outcome.pings),
-        "--report",
+        "--output",
         str(place / PING_REPORT),
     )
     return Plan(
@@ -133,7 +133,7 @@ def _plan(nodes: int, place: Path, outcome: Outcome) -> Plan:
             ),
             last: (
                 AppPlan("filecopy", VERSION, FILECOPY_PORT, filecopy, ("receive", str(place / INBOX)), auto_start=True),
-                AppPlan("helloworld", VERSION, HELLOWORLD_PORT, helloworld, ("serve",), auto_start=True),
+                AppPlan("helloworld", VERSION, HELLOWORLD_PORT, helloworld, auto_start=True),
             ),
         },
     )
@@ -179,7 +179,7 @@ async def _ping(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -> No
     await first.admin.start_app("helloworld")
     await _until_stopped(first, "helloworld")
     report = _read(place / PING_REPORT)
-    outcome.answered = int(report["pings"])
+    outcome.answered = int(report["count"])
     outcome.round_trip_p50_us = float(report["p50_us"])
     outcome.round_trip_p99_us = float(report["p99_us"])
     steps.say(f"  round trip p50 {outcome.round_trip_p50_us:.0f} µs, p99 {outcome.round_trip_p99_us:.0f} µs")
@@ -187,12 +187,11 @@ async def _ping(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -> No
 
 async def _until_stopped(node: Node, name: str) -> None:
     """Wait for the end of an app; raises CliError unless it ended with exit code 0."""
-    async with asyncio.timeout(APP_TIMEOUT):
-        while True:
-            app = next(app for app in await node.admin.apps() if app.name == name)
-            if app.state == "STOPPED":
-                break
-            await asyncio.sleep(_POLL)
+    deadline = asyncio.get_running_loop().time() + APP_TIMEOUT
+    while (app := next(app for app in await node.admin.apps() if app.name == name)).state != "STOPPED":
+        if asyncio.get_running_loop().time() > deadline:
+            raise CliError(Exit.TIMEOUT, "DEADLINE", f"{name} on {node.name} did not end within {APP_TIMEOUT:.0f} s")
+        await asyncio.sleep(_POLL)
     if app.reason != "exit code 0":
         raise CliError(
             Exit.CHECK_FAILED, "APP_FAILED", f"{name} on {node.name}: {app.reason}", f"its log: {node.state.log}"

@@ -1,0 +1,271 @@
+"""Two replicas on one PostgreSQL answer as one; one of them dies; ten start on an old schema."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+from discovery_process import DiscoveryProcess
+from postgres_server import PostgresServer
+from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
+from skywire_common.curve import SecretKey
+from skywire_common.errors import ErrorCode, Failure
+from skywire_common.http_auth import signed_payload
+from system.discovery.asking import Asker, is_serving, signed, until
+from system.discovery.conftest import Launch
+
+pytestmark = pytest.mark.system
+Ask = Callable[..., Asker]
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> Iterator[str]:
+    with postgres.database() as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture
+def pair(url: str, launch: Launch) -> tuple[DiscoveryProcess, DiscoveryProcess]:
+    return launch(url), launch(url, migrate=False)
+
+
+async def test_two_replicas_answer_as_one(pair: tuple[DiscoveryProcess, DiscoveryProcess], ask: Ask) -> None:
+    a, b, c = (SecretKey.generate() for _ in range(3))
+    here, there = ask(pair[0], a), ask(pair[1], c)
+    ab, bc = signed(a, b), signed(b, c)
+    [at] = await here.register(ab)
+    assert await there.register(bc)
+    assert await there.list(b.public) == await here.list(b.public)
+    assert (await there.get(ab)).entry.registered == at
+    await here.beat()
+    assert await here.say(ab, True)
+    assert await there.say(bc, True)
+
+    async def way(asker: Asker) -> bool:
+        try:
+            found = await asker.routes(a.public if asker is there else c.public)
+        except Failure as failure:
+            assert failure.code == ErrorCode.NO_ROUTE
+            return False
+        return len(found.routes[0].forward.hops) == 2
+
+    # Each knows what the other wrote as soon as it has read the log.
+    await until("a route at both replicas", lambda: way(here))
+    await until("a route at both replicas", lambda: way(there))
+
+
+async def test_100_registrations_at_once_from_both_edges(
+    pair: tuple[DiscoveryProcess, DiscoveryProcess], ask: Ask
+) -> None:
+    a, b = SecretKey.generate(), SecretKey.generate()
+    entry = signed(a, b)
+    callers = [ask(replica, edge) for replica in pair for edge in (a, b)]
+    times = await asyncio.gather(*(callers[number % 4].register(entry) for number in range(100)))
+    assert len({tuple(one) for one in times}) == 1
+    assert len(await callers[0].list(a.public)) == 1
+    assert (await callers[0].status()).transports == 1
+
+
+async def test_of_64_http_requests_with_one_nonce_one_wins(pair: tuple[DiscoveryProcess, DiscoveryProcess]) -> None:
+    a, b = SecretKey.generate(), SecretKey.generate()
+    body = b"[" + signed(a, b).to_json() + b"]"
+    async with httpx.AsyncClient(timeout=20) as client:
+        for nonce in range(3):
+            headers = {
+                "SW-Public": str(a.public),
+                "SW-Nonce": str(nonce),
+                "SW-Sig": a.sign(signed_payload(body, nonce)).hex(),
+            }
+            answers = await asyncio.gather(
+                *(
+                    client.post(f"http://{pair[number % 2].http}/transports/", content=body, headers=headers)
+                    for number in range(64)
+                )
+            )
+            codes = sorted(answer.status_code for answer in answers)
+            assert codes == [201] + [401] * 63
+            refused = {answer.text for answer in answers if answer.status_code == 401}
+            assert refused == {'{"error":{"message":"SW-Nonce does not match","code":401}}'}
+
+
+async def test_64_signed_calls_of_one_key_at_once_all_pass(
+    pair: tuple[DiscoveryProcess, DiscoveryProcess], ask: Ask
+) -> None:
+    a = SecretKey.generate()
+    callers = [ask(replica, a) for replica in pair]
+    await callers[0].beat()
+    leases = await asyncio.gather(*(callers[number % 2].beat() for number in range(64)))
+    assert leases == [60] * 64
+
+
+async def test_a_captured_call_is_good_once_at_any_replica(pair: tuple[DiscoveryProcess, DiscoveryProcess]) -> None:
+    a, now, random = SecretKey.generate(), time.time(), secrets.token_bytes(16)
+    # Same key, time, random bytes and request: the same bytes on the wire.
+    same = [Asker(replica, a, clock=lambda: now, randomness=lambda _: random) for replica in pair]
+    await same[0].beat()
+    for asker in (*same, *same):
+        with pytest.raises(Failure) as failure:
+            await asker.beat()
+        assert failure.value.code == ErrorCode.REPLAYED
+    for asker in same:
+        await asker.close()
+
+
+async def test_a_call_for_another_service_is_refused(url: str, launch: Launch, ask: Ask) -> None:
+    replica = launch(url)
+    stranger = Asker(replica, SecretKey.generate())
+    await stranger.channel.close()
+    stranger.channel = type(stranger.channel)(replica.grpc, SecretKey.generate().public, stranger.secret)
+    with pytest.raises(Failure) as failure:
+        await stranger.beat()
+    assert failure.value.code == ErrorCode.UNAUTHENTICATED
+    await stranger.close()
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+async def test_a_clock_that_is_wrong_costs_one_more_try(url: str, launch: Launch, minutes: int) -> None:
+    replica = launch(url)
+    asker = Asker(replica, SecretKey.generate(), clock=lambda: time.time() + 60 * minutes)
+    assert await asker.beat() == 60
+    assert await asker.beat() == 60
+    await asker.close()
+
+
+async def test_killing_a_replica_under_load_loses_nothing_that_was_acknowledged(
+    pair: tuple[DiscoveryProcess, DiscoveryProcess], ask: Ask
+) -> None:
+    me = SecretKey.generate()
+    callers = [ask(replica, me) for replica in pair]
+    others = [SecretKey.generate() for _ in range(20)]
+    acknowledged: set[bytes] = set()
+    stop = asyncio.Event()
+
+    async def register(worker: int) -> None:
+        other = others[worker]
+        number = 0
+        while not stop.is_set():
+            entry = signed(me, other, f"t{number}")
+            number += 1
+            try:
+                await callers[worker % 2].register(entry)
+            except Failure as failure:
+                assert failure.code in (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE)
+                if worker % 2 == 0:
+                    return  # the one that was killed
+            else:
+                acknowledged.add(entry.entry.transport_id.bytes)
+
+    workers = [asyncio.create_task(register(worker)) for worker in range(20)]
+    await until("some were registered", lambda: _count(acknowledged, 100))
+    pair[0].kill()
+    before = len(acknowledged)
+    await until("the other goes on", lambda: _count(acknowledged, before + 50))
+    stop.set()
+    await asyncio.gather(*workers)
+    assert acknowledged <= set(await callers[1].list(me.public))
+
+
+async def _count(found: set[bytes], least: int) -> bool:
+    return len(found) >= least
+
+
+async def test_a_watcher_sees_what_another_replica_writes_and_resumes_at_it(
+    pair: tuple[DiscoveryProcess, DiscoveryProcess], ask: Ask
+) -> None:
+    a, b = SecretKey.generate(), SecretKey.generate()
+    writer, watcher = ask(pair[0], a), ask(pair[1])
+    entries = [signed(a, b, f"t{number}") for number in range(6)]
+    await writer.register(entries[0])
+    events = watcher.watch()
+    seen: dict[bytes, bool] = {}
+    reached = 0
+
+    async def read(stream: object, wanted: int) -> None:
+        nonlocal reached
+        async for event in stream:  # type: ignore[attr-defined]
+            assert event.revision >= reached
+            reached = event.revision
+            assert event.WhichOneof("event") != "resync", event.resync.reason
+            changed = (
+                event.snapshot.transports or [event.change.transport]
+                if event.HasField("change")
+                else event.snapshot.transports
+            )
+            for transport in changed:
+                seen[transport.entry.entry.transport_id] = transport.is_up
+            if sum(seen.values()) >= wanted:
+                return
+
+    reading = asyncio.create_task(read(events, 2))
+    for entry in entries[1:3]:
+        await writer.register(entry)
+        await writer.say(entry, True)
+    await asyncio.wait_for(reading, 20)
+    await events.aclose()
+    # Written while nobody watches; resumed at the other replica, from the revision reached.
+    for entry in entries[3:]:
+        await writer.register(entry)
+        await writer.say(entry, True)
+    resumed = ask(pair[0]).watch(reached)
+    await asyncio.wait_for(read(resumed, 5), 20)
+    await resumed.aclose()
+    assert {key for key, up in seen.items() if up} == {entry.entry.transport_id.bytes for entry in entries[1:]}
+
+
+async def test_a_watcher_from_before_the_replica_started_is_caught_up(url: str, launch: Launch, ask: Ask) -> None:
+    a, b = SecretKey.generate(), SecretKey.generate()
+    first = launch(url)
+    writer = ask(first, a)
+    await writer.register(signed(a, b))
+    await until("read", lambda: _revision(writer, 1))
+    await writer.register(signed(a, b, "t1"))
+    assert first.stop() == 0
+    second = launch(url, migrate=False)
+    stream = ask(second).watch(1)
+    event = await asyncio.wait_for(anext(stream), 10)
+    assert event.change.transport.entry.entry.type == "t1"
+    assert event.revision == 2
+    await stream.aclose()
+
+
+async def _revision(asker: Asker, least: int) -> bool:
+    return (await asker.status()).revision >= least
+
+
+async def test_streams_end_politely_when_a_replica_stops(url: str, launch: Launch, ask: Ask) -> None:
+    replica = launch(url)
+    stream = ask(replica).watch()
+    assert (await asyncio.wait_for(anext(stream), 10)).snapshot.complete
+    stopping = asyncio.create_task(asyncio.to_thread(replica.stop))
+    with pytest.raises(Failure) as failure:
+        await asyncio.wait_for(anext(stream), 10)
+    assert failure.value.code == ErrorCode.STOPPING
+    assert await stopping == 0
+
+
+async def test_ten_replicas_on_an_old_schema_wait_and_one_of_many_migrators_works(
+    url: str, launch: Launch, postgres: PostgresServer
+) -> None:
+    replicas = [launch(url, migrate=False, wait=False) for _ in range(4)]
+    for replica in replicas:
+        await asyncio.to_thread(replica.wait_ready)
+        assert not await is_serving(replica)
+        assert "run skywire-discovery migrate" in replica.log.read_text()
+    migrations = [replicas[0].migrate() for _ in range(6)]
+    for migration in migrations:
+        out, err = await asyncio.to_thread(migration.communicate)
+        assert (migration.returncode, err) == (0, b""), err
+        assert out == b"the schema is at 0002\n"
+    for replica in replicas:
+        await until("serving", lambda replica=replica: is_serving(replica), 10)  # type: ignore[misc]
+
+
+async def test_what_a_node_says_with_nobody_to_hear_is_bounded_in_time(url: str, launch: Launch, ask: Ask) -> None:
+    asker = ask(launch(url))
+    with pytest.raises(Failure) as failure:
+        await asker.call("NodeDirectory/ListNodes", pb.ListNodesRequest(after=b"x"), signed=False)
+    assert failure.value.code == ErrorCode.INVALID_ARGUMENT
