@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import grpc
 from google.rpc import status_pb2
 from hypothesis import given
@@ -10,6 +13,7 @@ from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
 from skywire_common.rpc.status import DETAILS_KEY, MAX_CAUSE_BYTES, STATUS_OF, from_status, to_status
 
 METADATA_LIMIT = 8192
+DOCUMENTATION = Path(__file__).parents[4] / "docs" / "errors.md"
 
 fields = st.builds(
     FailureFields,
@@ -27,6 +31,13 @@ fields = st.builds(
 def test_every_code_has_a_status() -> None:
     assert set(STATUS_OF) == set(ErrorCode)
     assert grpc.StatusCode.OK not in STATUS_OF.values()
+
+
+def test_the_documentation_has_every_code_with_its_status() -> None:
+    told = dict(
+        re.findall(r"^\| ([A-Z_]+) \| ([A-Z_]+) \| .+ \| .+ \| .+ \|$", DOCUMENTATION.read_text(), re.MULTILINE)
+    )
+    assert told == {code.value: status.name for code, status in STATUS_OF.items()}
 
 
 @given(st.builds(Failure, st.sampled_from(ErrorCode), st.text(max_size=MAX_CAUSE_BYTES // 4), fields))
