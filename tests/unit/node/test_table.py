@@ -315,6 +315,18 @@ def test_expiring_works_in_slices(world: World) -> None:
     assert len(world.table.expire(world.now)) == total - gone
 
 
+def test_looking_is_bounded_as_well(world: World) -> None:
+    for _ in range(module.MAX_LOOKED_AT_ONCE + 100):
+        _, (route_id,) = world.made(1)
+        world.table.touch(route_id, world.table.rules[route_id], world.now, 1)
+    world.later(module.UNUSED_SECONDS)
+    assert world.table.expire(world.now) == []
+    assert world.table.next_expiry is not None
+    assert world.table.next_expiry <= world.now
+    world.table.expire(world.now)
+    assert world.table.next_expiry > world.now + 7000
+
+
 def test_orphans_are_counted_only_when_the_sweep_is_late(world: World) -> None:
     _, (used, _) = world.made()
     world.table.touch(used, world.table.rules[used], world.now, 1)
@@ -346,6 +358,11 @@ def test_what_is_kept_comes_back_and_goes_on(world: World) -> None:
     after.later(15)
     assert [route_id for route_id, _ in after.table.expire(after.now)] == [unused]
     assert [route_id for route_id, _ in after.table.remove(setup, None, owner=OWNER)] == [used]
+
+    idle = World(idle_limit=60.0)
+    idle.table.restore(kept, idle.now, world.epoch + 20)
+    idle.later(60)
+    assert {route_id for route_id, _ in idle.table.expire(idle.now)} == {used, unused}
 
     late = World()
     assert late.table.restore(kept, late.now, world.epoch + 7300) == 0

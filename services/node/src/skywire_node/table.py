@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -38,9 +39,9 @@ MAX_IDS_PER_SETUP = 16
 MAX_RESERVED_PER_OWNER = 8_192
 MAX_RESERVED = 32_768
 MAX_RULES = 200_000
-# Rules that one sweep removes, and set-ups that it looks at: together some 20 ms.
-MAX_EXPIRED_AT_ONCE = 4_000
-MAX_LOOKED_AT_ONCE = 2_000
+# Rules that one sweep removes, and set-ups that it looks at: some 10 µs each, in which no packet is forwarded.
+MAX_EXPIRED_AT_ONCE = 1_000
+MAX_LOOKED_AT_ONCE = 1_000
 # A lapsed rule that is still here after this has been forgotten by the sweep.
 ORPHANED_AFTER = 2.0
 _DRAWS = 64
@@ -220,7 +221,7 @@ class RoutingTable:
         return removed
 
     def expire(self, now: float) -> Removed:
-        """Remove what has lapsed by `now`, at most some 4,000 rules at once; `next_expiry` says when to call again."""
+        """Remove what has lapsed by `now`, at most about 1,000 rules at once; `next_expiry` says when to call again."""
         removed: Removed = []
         heap = self._heap
         looked = 0
@@ -291,7 +292,7 @@ class RoutingTable:
             setup = self._setups.get(key)
             if setup is None:
                 setup = self._setups[key] = Setup(key, (), now)
-                self._push(setup)
+                setup.due = inf
             setup.given += (row.route_id,)
             lapses = now + (row.lapses - epoch_now)
             expires = now + min(row.rule.expiry - epoch_now, MAX_TIME_TO_LIVE + CLOCK_SLACK)
@@ -299,6 +300,9 @@ class RoutingTable:
             rule.lapses = expires if row.used else min(lapses, expires)
             rule.used = now if row.used else 0.0
             rule.packets, rule.bytes = row.packets, row.bytes
+            setup.due = min(setup.due, self._dies(row.route_id, setup) or now)
+        self._heap = list(self._setups.values())
+        heapq.heapify(self._heap)
         self._changed = set()
         return len(self.rules)
 
