@@ -112,7 +112,7 @@ class Limits(Section):
     max_rules: int = Field(default=200_000, ge=16)
     # 0: no limit of this node's own.
     max_hops: int = Field(default=0, ge=0, le=32)
-    # Seconds after which used rules that no packet uses end; unset: they live to their expiry.
+    # Seconds after which used rules that no packet uses end; unset: 180, six keep-alives of a loop.
     idle_limit_s: float | None = Field(default=None, ge=30)
     # Seconds that a loop waits for a new route.
     patience_s: float = Field(default=60.0, gt=0)
