@@ -66,5 +66,5 @@ def used(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, f
 
 
 def resident(pid: int) -> int:
-    """Return the bytes of memory that a process holds."""
-    return int(psutil.Process(pid).memory_info().rss)
+    """Return the bytes of memory that a process holds; 0: this one."""
+    return int(psutil.Process(pid or None).memory_info().rss)

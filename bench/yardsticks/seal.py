@@ -1,4 +1,4 @@
-"""How fast this machine seals, called from Python as the project does: ChaCha20-Poly1305 into a buffer that is there."""
+"""How fast this machine seals as the project does, from Python into a buffer that is there: ChaCha20-Poly1305."""
 
 from __future__ import annotations
 
