@@ -118,3 +118,95 @@ async def test_loops_pause_while_a_link_is_away_and_go_on_when_it_is_back() -> N
         await sink.until(12)
         assert sink.got == b"before after"
         assert net.rerouted
+
+
+class Tap:
+    """A TCP proxy that keeps all that passes."""
+
+    def __init__(self) -> None:
+        self.seen = bytearray()
+        self.address = ""
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self, target: str) -> None:
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            host, _, port = target.rpartition(":")
+            there, here = await asyncio.open_connection(host, int(port))
+            for source, sink in ((reader, here), (there, writer)):
+                task = asyncio.create_task(self._copy(source, sink))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+        self._server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        self.address = "{}:{}".format(*self._server.sockets[0].getsockname())
+
+    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65_536):
+                self.seen += data
+                sink.write(data)
+                await sink.drain()
+        except ConnectionError:
+            pass  # one end went away; the other learns it below
+        finally:
+            sink.close()
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def test_a_capture_of_a_link_shows_neither_payload_nor_route_ids_nor_keys() -> None:
+    async with Net(2, seed=10) as net:
+        tap = Tap()
+        await tap.listen(net.addresses[net.keys[1]])
+        net.addresses[net.keys[1]] = tap.address
+        (transport,) = net.planes[0].transports.all.values()
+        assert transport.link is not None
+        transport.address = tap.address
+        transport.link.abort("so that it is dialled through the tap")
+        await net.until(lambda: transport.link is not None and transport.link.active and len(tap.seen) > 0)
+        await net.until(lambda: all(plane.router.links for plane in net.planes))
+        near, far = await net.loop(0, 1)
+        sink, echo = Sink(near), Sink(far, echo=True)
+        near.attach(sink)
+        far.attach(echo)
+        marker = b"nobody on the way reads this "
+        near.write(marker * 1000)
+        await sink.until(len(marker) * 1000)
+        seen = bytes(tap.seen)
+        assert len(seen) > 2 * len(marker) * 1000
+        assert marker not in seen
+        for plane in net.planes:
+            for route_id in plane.table.rules:
+                assert route_id.to_bytes(4, "big") not in seen
+        assert bytes(net.keys[0]) not in seen, "XK hides who dialled"
+        near.close()
+        await asyncio.gather(sink.closed.wait(), echo.closed.wait())
+        await tap.close()
+
+
+async def test_two_loops_on_one_link_get_about_the_same() -> None:
+    async with Net(2, seed=11) as net:
+        pairs = [await net.loop(0, 1, port=40 + number) for number in range(2)]
+        sinks = [Sink(far) for _, far in pairs]
+        for (near, far), sink in zip(pairs, sinks, strict=True):
+            far.attach(sink)
+            writer = Sink(near)
+            near.attach(writer)
+            writer.on_writable = lambda near=near: _fill(near)  # type: ignore[method-assign]
+            _fill(near)
+        await net.until(lambda: sum(len(sink.got) for sink in sinks) > 60_000_000)
+        less, more = sorted(len(sink.got) for sink in sinks)
+        assert less / more > 0.6
+        for near, _ in pairs:
+            near.close(Failure(ErrorCode.CLOSED, "enough"))
+
+
+def _fill(near: object) -> None:
+    while near.write(bytes(48_000)):  # type: ignore[attr-defined]
+        pass

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 import structlog
 from skywire_common.curve import DH_SIZE, SecretKey
 from skywire_common.drops import DropReason
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import Addr, PublicKey
+from skywire_common.loop.congestion import Floor
 from skywire_common.loop.endpoint import Dropped, Endpoint
 from skywire_common.noise import Handshake, Pattern
 from skywire_common.routes import PathPair
@@ -74,6 +77,7 @@ class Loops:
         self._listener = listener
         self._rerouting = rerouting
         self._one_over = asyncio.Event()
+        self._floors: WeakValueDictionary[tuple[PublicKey, UUID | None], Floor] = WeakValueDictionary()
         self._waiting: dict[Outlet, dict[RoutedLoop, None]] = {}
 
     # -- making loops
@@ -260,7 +264,8 @@ class Loops:
         *,
         initiator: bool,
     ) -> RoutedLoop:
-        endpoint = Endpoint(*handshake.split(), self.clock())
+        floor = self.floor(remote, routes.forward_id)
+        endpoint = Endpoint(*handshake.split(), self.clock(), floor)
         loop = RoutedLoop(loop_id, local, remote, app, initiator, remote_epoch, endpoint, routes, self)
         self.by_id[loop_id] = loop
         self._by_app_id[routes.app_id] = loop
@@ -297,6 +302,12 @@ class Loops:
             return None
         link = self.router.links.get(rule.next_transport)
         return (rule, link) if link is not None else None
+
+    def floor(self, remote: Addr, forward_id: int) -> Floor:
+        """Return what all loops know together of the round trip to a node by one link."""
+        rule = self._table.rules.get(forward_id)
+        link = rule.next_transport if rule is not None else None
+        return self._floors.setdefault((remote.public_key, link), Floor())
 
     def wake(self, loop: RoutedLoop) -> None:
         """Give the loop a turn to send."""

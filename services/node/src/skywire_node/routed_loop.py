@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LoopError
 from skywire_common.keys import Addr
+from skywire_common.loop.congestion import Floor
 from skywire_common.loop.endpoint import OVERHEAD, Closed, Delivered, Dropped, Ended, Endpoint, State
 
 from skywire_node.edge import LoopReader
@@ -47,6 +48,9 @@ class LoopHost(Protocol):
 
     def way(self, forward_id: int) -> tuple[Installed, Outlet] | None:
         """Return the forward rule and the link it leads to; None if either is gone."""
+
+    def floor(self, remote: Addr, forward_id: int) -> Floor:
+        """Return what all loops know together of the round trip to a node by one link."""
 
     def wake(self, loop: RoutedLoop) -> None:
         """Give the loop a turn to send."""
@@ -252,7 +256,7 @@ class RoutedLoop:
         """Go on over other routes, from the last acknowledged byte."""
         self.routes = routes
         self.reroutes += 1
-        self.endpoint.rewind(self.host.clock())
+        self.endpoint.rewind(self.host.clock(), self.host.floor(self.remote, routes.forward_id))
         self.host.wake(self)
 
     def abort(self, reason: Failure) -> None:

@@ -3,11 +3,14 @@
 Every loop aims for the same short queue on its route: while the round trip stays within TARGET_QUEUE of the best one
 seen, the window grows (doubling per round trip until the first sign of a queue, then by INCREASE); above it, it
 shrinks in proportion to the excess, at most once per round trip. Loops that share a link see the same queue, grow by
-the same amount and shrink by the same factor, so their shares even out. A lost packet shrinks
-the window by LOSS_FACTOR.
+the same amount and shrink by the same factor, so their shares even out; loops to one node by one link share what they
+know of the best round trip too, or a late one would take the others' queue for distance. A lost packet shrinks the
+window by LOSS_FACTOR.
 """
 
 from __future__ import annotations
+
+import math
 
 INITIAL_WINDOW = 512 * 1024
 MIN_WINDOW = 128 * 1024
@@ -25,29 +28,44 @@ _MIN_PROBE = 0.2
 MAX_PROBE = 4.0
 
 
+class Floor:
+    """The best round trip of a way, in seconds; infinite while unknown. One that is not seen again is forgotten."""
+
+    __slots__ = ("__weakref__", "_next", "_since", "best")
+
+    def __init__(self) -> None:
+        self.best = math.inf
+        self._next = math.inf
+        self._since = 0.0
+
+    def measure(self, round_trip: float, now: float) -> None:
+        """Take one measured round trip."""
+        self.best = min(self.best, round_trip)
+        self._next = min(self._next, round_trip)
+        if now - self._since > FORGET_BEST:
+            self.best, self._next, self._since = self._next, round_trip, now
+
+
 class Congestion:
     """The window of one direction, in bytes, and what is known of the round trip, in seconds."""
 
-    __slots__ = ("_best", "_best_since", "_next_best", "_recover_until", "_starting", "smoothed", "variation", "window")
+    __slots__ = ("_floor", "_recover_until", "_starting", "smoothed", "variation", "window")
 
-    def __init__(self) -> None:
+    def __init__(self, floor: Floor | None = None) -> None:
+        """`floor` is shared by all loops that go the same way."""
         self.window = INITIAL_WINDOW
         self.smoothed = 0.0
         self.variation = 0.0
+        self._floor = floor or Floor()
         self._starting = True
-        self._best = 0.0
-        self._next_best = 0.0
-        self._best_since = 0.0
         self._recover_until = 0.0
 
     def on_ack(self, acknowledged: int, round_trip: float | None, limited: bool, now: float) -> None:
         """Take note of newly acknowledged bytes; `limited`: the window, not the app, held the sender back."""
         if round_trip is not None:
             self.measure(round_trip, now)
-        if self._best == 0.0:
-            return
         latest = round_trip if round_trip is not None else self.smoothed
-        excess = latest - self._best - TARGET_QUEUE
+        excess = latest - self._floor.best - TARGET_QUEUE
         if excess > 0:
             self._starting = False
             if now >= self._recover_until:
@@ -62,9 +80,9 @@ class Congestion:
         if now >= self._recover_until:
             self._shrink(LOSS_FACTOR, now)
 
-    def restart(self) -> None:
+    def restart(self, floor: Floor | None = None) -> None:
         """Forget what was learned of a route that is no longer used."""
-        self.__init__()  # type: ignore[misc]
+        self.__init__(floor)  # type: ignore[misc]
 
     def probe_after(self) -> float:
         """Return after how many silent seconds the oldest packet is sent again."""
@@ -77,15 +95,9 @@ class Congestion:
         round_trip = max(round_trip, 1e-6)
         if self.smoothed == 0.0:
             self.smoothed, self.variation = round_trip, round_trip / 2
-            self._best = self._next_best = round_trip
-            self._best_since = now
-            return
         self.variation += _SMOOTH_VARIATION * (abs(round_trip - self.smoothed) - self.variation)
         self.smoothed += _SMOOTH * (round_trip - self.smoothed)
-        self._best = min(self._best, round_trip)
-        self._next_best = min(self._next_best, round_trip)
-        if now - self._best_since > FORGET_BEST:
-            self._best, self._next_best, self._best_since = self._next_best, round_trip, now
+        self._floor.measure(round_trip, now)
 
     def _shrink(self, factor: float, now: float) -> None:
         self.window = max(int(self.window * factor), MIN_WINDOW)

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from skywire_common.drops import DropReason
 from skywire_common.errors import DecodeError, LocalError, LoopError
 from skywire_common.loop import frames
+from skywire_common.loop.congestion import Floor
 from skywire_common.loop.receiving import RECEIVE_WINDOW, Receiving
 from skywire_common.loop.sending import Sending
 from skywire_common.noise import TAG_SIZE, Cipher
@@ -105,12 +106,12 @@ class Endpoint:
         "state",
     )
 
-    def __init__(self, seal: Cipher, open_: Cipher, now: float) -> None:
+    def __init__(self, seal: Cipher, open_: Cipher, now: float, floor: Floor | None = None) -> None:
         self._seal_cipher = seal
         self._open_cipher = open_
         self._counter = 0  # of the next packet
         self._last_counter = -1  # of the last packet that verified
-        self.sending = Sending(RECEIVE_WINDOW)
+        self.sending = Sending(RECEIVE_WINDOW, floor)
         self.receiving = Receiving()
         self.state = State.OPEN
         self._pongs: deque[int] = deque(maxlen=MAX_PONGS)
@@ -277,9 +278,9 @@ class Endpoint:
         out[:COUNTER_SIZE] = counter.to_bytes(COUNTER_SIZE, "big")
         self._seal_cipher.seal_into(counter, plain, out[COUNTER_SIZE:])
 
-    def rewind(self, now: float) -> None:
+    def rewind(self, now: float, floor: Floor | None = None) -> None:
         """The route changed: send again whatever is not acknowledged, and say at once what arrived here."""
-        self.sending.rewind()
+        self.sending.rewind(floor)
         self.sending.last_progress = now
         self.receiving.ack_due = now
         self._ping_owed = True

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from skywire_common.errors import DecodeError
 from skywire_common.loop import frames
-from skywire_common.loop.congestion import MAX_PROBE, Congestion
+from skywire_common.loop.congestion import MAX_PROBE, Congestion, Floor
 
 MAX_SEGMENT = 65_280  # bytes of the stream in one packet; with headers, ack and two seals it fits one link record
 HIGH_WATER = 1024 * 1024  # bytes written but not sent, at which `write` says: no more
@@ -54,9 +54,9 @@ class Sending:
         "resent",
     )
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, floor: Floor | None = None) -> None:
         """Begin with what the other side grants at first, in bytes."""
-        self.congestion = Congestion()
+        self.congestion = Congestion(floor)
         self.acknowledged = 0  # every byte below arrived
         self.resent = 0  # bytes sent again
         self.blocked = False  # a `write` was told to wait
@@ -247,7 +247,7 @@ class Sending:
             return True
         return any(start <= segment.start and segment.end <= end for start, end in ack.ranges)
 
-    def rewind(self) -> None:
+    def rewind(self, floor: Floor | None = None) -> None:
         """Send all that is not acknowledged again: the route it was sent on is gone."""
         self._lost.extend(segment for segment in self._flight if segment.start < segment.end)
         self._lost = deque(sorted(self._lost, key=lambda segment: segment.start))
@@ -257,7 +257,7 @@ class Sending:
         self._flying = 0
         self._backoff = 1.0
         self._probe_at = 0.0
-        self.congestion.restart()
+        self.congestion.restart(floor)
 
     # -- time
 
