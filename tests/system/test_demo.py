@@ -78,7 +78,7 @@ def until_sending(demo: subprocess.Popen[str], place: Path) -> State:
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing(place: Path) -> None:
-    line = [*DEMO, "--size", "1024", "--dir", str(place)]
+    line = [*DEMO, "--size", "256", "--dir", str(place)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
         state = until_sending(demo, place)
         processes = [service.process for service in state.services if service.process is not None]
@@ -93,7 +93,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(place: Path) -> None:
 
 
 def test_demo_fails_when_a_node_dies(place: Path) -> None:
-    line = [*DEMO, "--size", "1024", "--dir", str(place)]
+    line = [*DEMO, "--size", "256", "--dir", str(place)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
         state = until_sending(demo, place)
         first = state.node(1).process

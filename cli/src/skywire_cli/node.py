@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 Cell = Callable[[Row], object]
+_POLL = 0.1
 _Answer = TypeVar("_Answer")
 
 
@@ -262,9 +263,20 @@ def list_apps(target: Target) -> None:
 @apps.command("start")
 @target_options
 @click.argument("name")
-def start_app(target: Target, name: str) -> None:
+@click.option("--wait", is_flag=True, help="Return when it has ended; exit code 1 unless its own is 0.")
+def start_app(target: Target, name: str, wait: bool) -> int:
     """Start the app NAME."""
-    _show_app(ask(target, lambda admin: admin.start_app(name)))
+
+    async def start(admin: NodeAdmin) -> pb.App:
+        app = await admin.start_app(name)
+        while wait and app.state != "STOPPED":
+            await asyncio.sleep(_POLL)
+            app = next(app for app in await admin.apps() if app.name == name)
+        return app
+
+    app = ask(target, start)
+    _show_app(app)
+    return Exit.OK if not wait or app.reason == "exit code 0" else Exit.CHECK_FAILED
 
 
 @apps.command("stop")

@@ -111,6 +111,34 @@ def down(directory: Path) -> None:
         click.echo(f"testnet in {directory} {said}{', its files are kept' if kept else ', its files are removed'}")
 
 
+@testnet.command()
+@click.argument("process")
+@click.option("--app", help="Only what this app printed.")
+@directory_option
+def logs(process: str, app: str | None, directory: Path) -> None:
+    """Print the log of a PROCESS, for example node1, or what one of its apps printed."""
+    state = load(directory)
+    if state is None:
+        raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"there is no testnet in {directory}")
+    found = next((service for service in state.services if service.name == process), None)
+    if found is None:
+        names = ", ".join(service.name for service in state.services)
+        raise CliError(Exit.USAGE, "NOT_FOUND", f"this testnet has {names}, not {process}")
+    for line in Path(found.log).read_text(errors="replace").splitlines():
+        if app is None:
+            click.echo(line)
+        elif (said := _printed_by(app, line)) is not None:
+            click.echo(json.dumps(said) if json_wanted() else said)
+
+
+def _printed_by(app: str, line: str) -> str | None:
+    try:
+        record = json.loads(line)
+    except ValueError:  # not the logger's: the interpreter's last words, perhaps
+        return None
+    return str(record["line"]) if record.get("app") == app and "line" in record else None
+
+
 def _make(
     directory: Path, nodes: int, topology: str, setup_nodes: int, log_level: str, keep: bool, **apps: Any
 ) -> Testnet:

@@ -1,0 +1,62 @@
+"""The README to the letter: its app, its commands and its grpcurl lines, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from skywire_cli.testnet.state import load
+
+pytestmark = pytest.mark.system
+README = (Path(__file__).parents[2] / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def block(language: str, word: str) -> str:
+    (found,) = [text for kind, text in BLOCKS if kind == language and word in text]
+    return found
+
+
+def test_tutorial_and_grpcurl_lines_work(short_path: Path) -> None:
+    folder = short_path / "hello"
+    folder.mkdir()
+    app = block("python", "App.setup")
+    assert len(app.splitlines()) <= 20
+    (folder / "hello.py").write_text(app)
+    *tutorial, down = block("sh", "hello.py").strip().splitlines()
+    assert down == "skywire testnet down"
+    script = "\n".join(["set -eu", *tutorial, block("sh", "grpcurl"), down])
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    try:
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=100
+        )
+    finally:
+        state = load(folder / "skywire-testnet")
+        if state is not None:
+            state.launcher.kill()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "answer: HELLO THROUGH THREE NODES" in done.stdout.splitlines()
+    assert "skywire.transport_discovery.v1.RouteFinder" in done.stdout
+    assert "rpc FindRoutes" in done.stdout
+    assert '"status": "SERVING"' in done.stdout
+    assert '"state": "READY"' in done.stdout
+    assert [path.name for path in folder.iterdir()] == ["hello.py"]
+
+
+def test_every_target_of_the_makefile_that_is_named_exists() -> None:
+    makefile = (Path(__file__).parents[2] / "Makefile").read_text()
+    named = set(re.findall(r"`?make ([a-z]+)", README))
+    assert named >= {"demo", "test", "setup"}
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_link_leads_somewhere() -> None:
+    for link in re.findall(r"\]\(([^)#]+)", README):
+        assert (Path(__file__).parents[2] / link).exists(), link
