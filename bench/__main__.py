@@ -19,10 +19,12 @@ from typing import Any
 
 import uvloop
 
-import bench
-from bench import report
-from bench.machine import machine
-from bench.run import Bench, Run
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before gRPC is loaded
+
+import bench  # noqa: E402
+from bench import report  # noqa: E402
+from bench.machine import machine  # noqa: E402
+from bench.run import Bench, Run  # noqa: E402
 
 OUT = Path(__file__).parent / "out"
 _MODULES = ("yardsticks.bench", "transit", "many", "overlay", "setups", "length", "starting")
