@@ -51,7 +51,7 @@ def test_tutorial_and_grpcurl_lines_work(short_path: Path) -> None:
 
 def test_every_target_of_the_makefile_that_is_named_exists() -> None:
     makefile = (Path(__file__).parents[2] / "Makefile").read_text()
-    named = set(re.findall(r"`?make ([a-z]+)", README))
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))
     assert named >= {"demo", "test", "setup"}
     for target in named:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
