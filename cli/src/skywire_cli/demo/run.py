@@ -25,6 +25,7 @@ from skywire_cli.testnet.command import stop_on_signals
 from skywire_cli.testnet.identity import ProcessId
 from skywire_cli.testnet.network import Node, Testnet
 from skywire_cli.testnet.plan import AppPlan, Plan, Topology, links
+from skywire_cli.testnet.state import State, Status
 
 FILECOPY_PORT = 11
 HELLOWORLD_PORT = 12
@@ -46,12 +47,26 @@ class Steps:
         self._quiet = quiet
         self._live = not quiet and sys.stdout.isatty()
         self._started = time.monotonic()
+        self._seen: set[tuple[str, bool]] = set()
 
     def say(self, text: str) -> None:
         """Print one finished step."""
         if not self._quiet:
             clear = "\r\033[K" if self._live else ""
             click.echo(f"{clear}{time.monotonic() - self._started:6.1f} s  {text}")
+
+    def services(self, state: State) -> None:
+        """Print each process when it is ready, and each node again when all its links are up."""
+        if state.status is not Status.STARTING:
+            return
+        for service in state.services:
+            linked = bool(service.links) and service.links_up == service.links
+            if service.status is Status.READY and (service.name, False) not in self._seen and service.process:
+                self._seen.add((service.name, False))
+                self.say(f"  {service.name} ready: pid {service.process.pid}, key {service.public_key[:16]}…")
+            if linked and (service.name, True) not in self._seen:
+                self._seen.add((service.name, True))
+                self.say(f"  {service.name} linked to {service.links} of {service.links} neighbours")
 
     def progress(self, text: str) -> None:
         """Show how far a step is, on a terminal."""
@@ -92,15 +107,15 @@ async def _demo(
         steps.say(f"starting a discovery, a setup node and {nodes} nodes in a line, each a process")
         net = Testnet(_plan(nodes, place, outcome), place / "net", shape=f"line of {nodes}", keep=keep)
         kill.append(net.kill_all)
+        net.follow(steps.services)
         async with net:
-            for service in net.services:
-                steps.say(f"  {service.name:13} pid {service.pid:<8} key {service.public_key[:16]}…")
             outcome.middle = [node.name for node in net.nodes[1:-1]]
             sockets = [node.socket for node in net.nodes]
             processes = await _processes(net)
             await _transfer(net, place, outcome, steps)
             await _ping(net, place, outcome, steps)
             await _look_at_nodes(net, outcome, steps)
+            processes |= await _processes(net)
             steps.say("taking everything down")
     outcome.left = [
         *(f"process {process.pid}" for process in processes if process.alive),
