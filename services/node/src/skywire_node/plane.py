@@ -45,8 +45,11 @@ class DataPlane:
         spawn: Spawn,
         max_rules: int = MAX_RULES,
         idle_limit: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        epoch_clock: Callable[[], float] = time.time,
+        draw: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """See `Loops` for `rerouting` and `listener`, `Transports` for `changed` and `spawn`."""
+        """See `Loops` for `rerouting`, `listener`, the clocks and `draw`, `Transports` for `changed` and `spawn`."""
         loop = asyncio.get_running_loop()
         self.table = RoutingTable(self._knows, max_rules=max_rules, idle_limit=idle_limit or IDLE_LIMIT)
         self.flow = Flow(loop.call_soon)
@@ -56,10 +59,10 @@ class DataPlane:
             self.table,
             self.flow,
             setups,
-            clock=time.monotonic,
+            clock=clock,
             call_later=loop.call_later,
-            epoch_clock=time.time,
-            draw=secrets.token_bytes,
+            epoch_clock=epoch_clock,
+            draw=draw,
             listener=listener,
             rerouting=rerouting,
         )
@@ -68,7 +71,8 @@ class DataPlane:
         self.signals = Signals(self.table, self.router, self.loops)
         self.transports = Transports(secret, self, registry, self._transport_changed, spawn)
         self._changed = changed
-        self._ticked = time.monotonic()
+        self._clock = clock
+        self._ticked = clock()
 
     def _knows(self, transport_id: object) -> bool:
         return transport_id in self.transports.all
@@ -77,7 +81,7 @@ class DataPlane:
         """Tick until cancelled."""
         while True:
             await asyncio.sleep(TICK)
-            self.tick(time.monotonic())
+            self.tick(self._clock())
 
     def tick(self, now: float) -> None:
         """Once a second: leases, silent links, fresh allowances."""

@@ -24,7 +24,7 @@ async def race(
 
     Attempts are never cancelled half-way: what they did elsewhere can only be undone by whoever knows how they ended.
     """
-    running: set[asyncio.Task[R]] = set()
+    running: list[asyncio.Task[R]] = []  # in the order of their starts
     failures: list[Failure] = []
     waiting = list(candidates)
 
@@ -35,10 +35,10 @@ async def race(
     try:
         while waiting or running:
             if waiting:
-                running.add(asyncio.ensure_future(attempt(waiting.pop(0))))
-            done, running = await asyncio.wait(
-                running, timeout=stagger if waiting else None, return_when=asyncio.FIRST_COMPLETED
-            )
+                running.append(asyncio.ensure_future(attempt(waiting.pop(0))))
+            await asyncio.wait(running, timeout=stagger if waiting else None, return_when=asyncio.FIRST_COMPLETED)
+            done = [task for task in running if task.done()]
+            running = [task for task in running if not task.done()]
             winner: asyncio.Task[R] | None = None
             for task in done:
                 error = task.exception()

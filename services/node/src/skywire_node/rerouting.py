@@ -43,12 +43,17 @@ class Rerouting:
         *,
         epoch_clock: Callable[[], float],
         patience: float = PATIENCE,
+        draw: Callable[[int], bytes] = secrets.token_bytes,
+        jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        """`draw` returns so many random bytes, `jitter` a number between two."""
         self.loops: Loops  # set by the composition root: loops and rerouting need each other
         self._setups = setups
         self._spawn = spawn
         self._epoch_clock = epoch_clock
         self._patience = patience
+        self._draw = draw
+        self._jitter = jitter
         self._under_way: dict[bytes, asyncio.Task[None]] = {}
         self._renewing: set[bytes] = set()
 
@@ -83,7 +88,7 @@ class Rerouting:
                     loop.ended_by(failure)
                     return
                 loop.reason = str(failure)
-                await loop.wait_until_open(random.uniform(pause / 2, pause))
+                await loop.wait_until_open(self._jitter(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 await loop.wait_until_open(PROOF_SECONDS)
@@ -101,7 +106,7 @@ class Rerouting:
 
     async def _install(self, loop: RoutedLoop, paths: PathPair) -> Routes:
         """Have one pair of paths installed for the loop; raises Failure and leaves nothing here."""
-        setup_id = secrets.token_bytes(16)
+        setup_id = self._draw(16)
         forward_id, app_id = self.loops.reserve(setup_id)
         try:
             made = await self._setups.reroute(

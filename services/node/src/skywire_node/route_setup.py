@@ -41,6 +41,8 @@ class RouteSetUps:
         has_link: Callable[[UUID], bool],
         any_link: Callable[[], bool],
         spawn: Callable[[Coroutine[Any, Any, None], str], object],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._own = own
         self._discovery = discovery
@@ -48,6 +50,7 @@ class RouteSetUps:
         self._has_link = has_link
         self._any_link = any_link
         self._spawn = spawn
+        self._monotonic = monotonic
         self._suspects: OrderedDict[PublicKey, float] = OrderedDict()
         self._snapshots: OrderedDict[PublicKey, tuple[float, list[PathPair]]] = OrderedDict()
 
@@ -67,7 +70,7 @@ class RouteSetUps:
                 raise
             ways = self._remembered(remote, failure)
         else:
-            self._snapshots[remote] = (time.monotonic(), ways)
+            self._snapshots[remote] = (self._monotonic(), ways)
             self._snapshots.move_to_end(remote)
             if len(self._snapshots) > MAX_SNAPSHOTS:
                 self._snapshots.popitem(last=False)
@@ -97,7 +100,7 @@ class RouteSetUps:
         known = self._snapshots.get(remote)
         if known is None:
             raise away.within(phase=Phase.FIND, retryable=True) from away
-        age = time.monotonic() - known[0]
+        age = self._monotonic() - known[0]
         log.warning("discovery away: using routes found before", remote=remote.short, age_s=round(age), why=str(away))
         return known[1]
 
@@ -141,12 +144,12 @@ class RouteSetUps:
         ends = (wanted.initiator.public_key, wanted.responder.public_key)
         if not key or key in ends or failure.code in (ErrorCode.PORT_CLOSED, ErrorCode.BACKLOG_FULL):
             return
-        self._suspects[PublicKey(key)] = time.monotonic() + SUSPECT_SECONDS
+        self._suspects[PublicKey(key)] = self._monotonic() + SUSPECT_SECONDS
         if len(self._suspects) > MAX_SUSPECTS:
             self._suspects.popitem(last=False)
 
     def _suspected(self) -> list[PublicKey]:
-        now = time.monotonic()
+        now = self._monotonic()
         for key in [key for key, until in self._suspects.items() if until <= now]:
             del self._suspects[key]
         return list(self._suspects)
