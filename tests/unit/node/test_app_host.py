@@ -6,24 +6,17 @@ import asyncio
 import json
 import os
 import random
-import shutil
-import stat
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import structlog
 from skywire_common import appframes as af
 from skywire_common.errors import ErrorCode, Failure, LocalError
-from skywire_common.keys import Addr, PublicKey
-from skywire_node.apps.host import AppHost
 from skywire_node.apps.restart import LONGEST_DELAY_S, RestartPolicy, Restarts
 from skywire_node.apps.run import AppSpec, AppState
-from skywire_node.edge import Loop
-from skywire_node.local_loop import LocalLoop
+from unit.node.app_world import KEY, World, descriptors, opened
 
-KEY = PublicKey(b"\x02" + bytes(range(32)))
 WIKI_ECHO = Path(__file__).parents[2] / "apps" / "wiki_echo.py"
 
 PRELUDE = f"""#!{sys.executable}
@@ -33,125 +26,10 @@ def init(): frame(0, 0, json.dumps({{"app-name": "bad", "app-version": "1", "pro
 """
 
 
-def _descriptors() -> set[str]:
-    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names, and no descriptor kept open)
-
-
-class NoWay:
-    """A dialler of a node without links."""
-
-    async def dial(self, app: str, local_port: int, remote: Addr) -> Loop:
-        raise Failure(ErrorCode.NO_ROUTE, "no path")
-
-
-class Far:
-    """The far end of a local loop: sends what it is given as the window allows, keeps what comes."""
-
-    def __init__(self, loop: LocalLoop, data: bytes = b"") -> None:
-        self.loop = loop
-        self.rest = memoryview(data)
-        self.received = bytearray()
-        self.ended = asyncio.Event()
-        self.closed: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
-        self.news = asyncio.Event()
-        loop.attach(self)
-        self.on_writable()
-
-    def on_data(self, data: memoryview | bytes) -> None:
-        self.received += data
-        self.loop.consumed(len(data))
-        self.news.set()
-
-    def on_writable(self) -> None:
-        while self.rest:
-            part, self.rest = self.rest[:50_000], self.rest[50_000:]
-            if not self.loop.write(bytes(part)):
-                return
-
-    def on_end(self) -> None:
-        self.ended.set()
-
-    def on_closed(self, reason: Failure | None) -> None:
-        self.closed.set_result(reason)
-        self.news.set()
-
-    async def until(self, size: int) -> bytes:
-        while len(self.received) < size:
-            self.news.clear()
-            await asyncio.wait_for(self.news.wait(), 20)
-            assert not self.closed.done()
-        return bytes(self.received)
-
-
-class World:
-    """A folder for apps, and a host for them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.host: AppHost | None = None
-        self.news = asyncio.Event()
-        self.logged: list[dict[str, object]] = []
-
-    def log(self, _logger: object, _name: str, event: dict[str, object]) -> str:
-        self.logged.append(event)
-        self.news.set()
-        raise structlog.DropEvent
-
-    def make(self, *specs: AppSpec) -> AppHost:
-        log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.make_filtering_bound_logger(0))
-        self.host = AppHost(
-            KEY,
-            NoWay(),
-            specs,
-            apps_path=self.folder / "bin",
-            local_path=self.folder / "local",
-            log=log,
-            rng=random.Random(1),
-            changed=self.news.set,
-        )
-        return self.host
-
-    def app(self, name: str, version: str, source: str | Path) -> None:
-        target = self.folder / "bin" / f"{name}.v{version}"
-        target.parent.mkdir(exist_ok=True)
-        if isinstance(source, Path):
-            shutil.copy(source, target)
-        else:
-            target.write_text(PRELUDE + source)
-        target.chmod(target.stat().st_mode | stat.S_IXUSR)
-
-    async def until(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not is_so():
-                self.news.clear()
-                if not is_so():
-                    await self.news.wait()
-
-    async def until_state(self, name: str, state: AppState) -> None:
-        assert self.host is not None
-        host = self.host
-        await self.until(lambda: host.status(name).state is state)
-
-    def dial(self, port: int, data: bytes = b"", caller: int = 50_000) -> Far:
-        assert self.host is not None
-        ours, theirs = LocalLoop.pair(Addr(KEY, caller), Addr(KEY, port))
-        self.host.offer(theirs)
-        return Far(ours, data)
-
-    def lines(self) -> list[object]:
-        return [event["line"] for event in self.logged if event["event"] == "app output"]
-
-
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    before = _descriptors()
-    made = World(tmp_path)
-    yield made
-    if made.host is not None:
-        await made.host.close(grace=0.5)
-    assert _descriptors() <= before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    async with opened(tmp_path) as made:
+        yield made
 
 
 async def test_an_app_that_knows_only_the_wiki_echoes(world: World) -> None:
@@ -184,7 +62,8 @@ async def test_an_app_gets_its_arguments_environment_directory_and_nothing_else(
     world.app(
         "bad",
         "1",
-        """
+        PRELUDE
+        + """
 print(json.dumps([sys.argv[1:], os.environ["MINE"], os.getcwd(), os.getpgid(0) == os.getpid(),
     sorted(int(n) for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")),
     [n for n in os.environ if "SECRET" in n]]), flush=True)
@@ -210,7 +89,8 @@ async def test_garbage_closes_only_that_app_and_tells_it_why(world: World) -> No
     world.app(
         "bad",
         "1",
-        """
+        PRELUDE
+        + """
 init(); os.read(3, 100)
 frame(0x42, 9, b"junk")
 print(os.read(3, 1000)); print(os.read(3, 1000))
@@ -253,7 +133,8 @@ async def test_children_that_keep_the_descriptors_go_with_the_app(world: World) 
     world.app(
         "bad",
         "1",
-        """
+        PRELUDE
+        + """
 init(); os.read(3, 100)
 child = os.fork()
 if child == 0:
@@ -281,7 +162,9 @@ def _alive(pid: int) -> bool:
 
 
 async def test_an_app_that_ignores_sigterm_is_killed_after_the_grace(world: World) -> None:
-    world.app("bad", "1", "signal.signal(15, signal.SIG_IGN); init(); os.read(3, 100)\nwhile True: time.sleep(60)\n")
+    world.app(
+        "bad", "1", PRELUDE + "signal.signal(15, signal.SIG_IGN); init(); os.read(3, 100)\nwhile True: time.sleep(60)\n"
+    )
     host = world.make(AppSpec("bad", "1", port=11))
     host.start_app("bad")
     await world.until_state("bad", AppState.READY)
@@ -293,7 +176,7 @@ async def test_an_app_that_closes_its_pipe_and_goes_on_is_stopped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skywire_node.apps.run.LEAVE_TIMEOUT_S", 0.1)
-    world.app("bad", "1", "init(); os.read(3, 100); os.close(4); time.sleep(60)")
+    world.app("bad", "1", PRELUDE + "init(); os.read(3, 100); os.close(4); time.sleep(60)")
     host = world.make(AppSpec("bad", "1", port=11))
     host.start_app("bad")
     await world.until_state("bad", AppState.STOPPED)
@@ -302,7 +185,7 @@ async def test_an_app_that_closes_its_pipe_and_goes_on_is_stopped(
 
 async def test_an_app_that_never_introduces_itself_is_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skywire_node.apps.run.INIT_TIMEOUT_S", 0.1)
-    world.app("bad", "1", "time.sleep(60)")
+    world.app("bad", "1", PRELUDE + "time.sleep(60)")
     host = world.make(AppSpec("bad", "1"))
     host.start_app("bad")
     await world.until_state("bad", AppState.STOPPED)
@@ -313,7 +196,8 @@ async def test_what_an_app_wrote_before_it_left_arrives(world: World) -> None:
     world.app(
         "bad",
         "1",
-        """
+        PRELUDE
+        + """
 init(); os.read(3, 100)
 os.read(3, 1000); frame(0xFF, 0, b"null")
 loop = {"port": 11, "remote": {"pk": "KEY", "port": 50000}}
@@ -356,7 +240,7 @@ async def test_specs_that_contradict_each_other_are_refused(world: World) -> Non
 
 async def test_an_app_that_does_not_read_its_pipe_is_degraded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skywire_node.apps.run.STUCK_S", 0.0)
-    world.app("bad", "1", "init(); os.read(3, 100); time.sleep(60)")
+    world.app("bad", "1", PRELUDE + "init(); os.read(3, 100); time.sleep(60)")
     host = world.make(AppSpec("bad", "1", port=11))
     host.start_app("bad")
     await world.until_state("bad", AppState.READY)
@@ -377,7 +261,7 @@ async def test_starting_and_stopping_many_times_leaves_nothing(world: World) -> 
         await world.until_state("echo", AppState.READY)
         await world.dial(10, b"x").until(1)
         await host.stop_app("echo")
-        counts.append((len(_descriptors()), len(asyncio.all_tasks()), len(host.ports.bound())))
+        counts.append((len(descriptors()), len(asyncio.all_tasks()), len(host.ports.bound())))
     assert counts[1:] == counts[:-1]
 
 

@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from skywire_node import local_loop
 from skywire_node.app_loop import AppLoop
-from skywire_node.apps.process import AppProcess, Exit
+from skywire_node.apps.process import AppProcess
 from skywire_node.apps.restart import Restarts
 from skywire_node.apps.run import STOP_GRACE_S, AppRun, AppSpec, AppState
 from skywire_node.edge import Dialler, Loop
@@ -203,8 +203,7 @@ class AppHost:
             app.wanted = False
             raise
         log = self._log.bind(app=spec.app)
-        run = app.run = AppRun(spec, process, self.ports, self, log)
-        run.ended.add_done_callback(lambda ended: self._ended(app, run, ended.result()))
+        app.run = AppRun(spec, process, self.ports, self, log)
         self.changed()
 
     def _spawn(self, spec: AppSpec) -> AppProcess:
@@ -221,14 +220,18 @@ class AppHost:
             self.ports.release(spec.port)
             raise Failure(ErrorCode.UNAVAILABLE, f"app {spec.app} cannot start: {error}") from error
 
-    def _ended(self, app: _App, run: AppRun, ended: Exit) -> None:
+    def run_ended(self, run: AppRun) -> None:
+        """Note that an app's process is gone, and start it again if that is its policy."""
+        app = self._apps[run.spec.app]
         app.run = None
         app.reason, app.since = run.reason, self._loop.time()
         if app.spec.port:
             self.ports.release(app.spec.port)
         if app.wanted and not self._closing:
             ran = self._loop.time() - run.began
-            delay = app.restarts.after(in_order=ended.in_order, ran_s=ran, jitter=self._rng.random())
+            delay = app.restarts.after(
+                in_order=run.exit is not None and run.exit.in_order, ran_s=ran, jitter=self._rng.random()
+            )
             if delay is None:
                 app.wanted = False
             else:

@@ -26,16 +26,13 @@ class Output:
 
     def close(self) -> None:
         """Log what is there already, and close."""
-        if self._fd < 0:
-            return
         if self._pause is not None:
             self._pause.cancel()
+            self._pause = None
         # At most what a pipe holds: whoever wrote it is gone or no longer heard.
         for _ in range((1 << 20) // READ_SIZE):
             if not self._read():
                 break
-        if self._rest:
-            self._line(self._rest)
         self._end()
 
     def _readable(self) -> None:
@@ -57,8 +54,6 @@ class Output:
         except BlockingIOError:
             return False
         if not data:
-            if self._rest:
-                self._line(self._rest)
             self._end()
             return False
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -73,7 +68,11 @@ class Output:
         self._log.info("app output", line=line[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\r"))
 
     def _end(self) -> None:
-        self._rest = b""
+        if self._fd < 0:
+            return
+        if self._rest:
+            self._line(self._rest)
+            self._rest = b""
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
         self._fd = -1

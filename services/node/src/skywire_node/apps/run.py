@@ -72,7 +72,10 @@ class Outside(Protocol):
         """Set a loop up to another node or to this one; raises Failure."""
 
     def changed(self) -> None:
-        """Say that the run's state is another."""
+        """Say that the run's state is another, but not STOPPED."""
+
+    def run_ended(self, run: AppRun) -> None:
+        """Say that the process is gone; said once."""
 
 
 class AppRun:
@@ -198,6 +201,7 @@ class AppRun:
         why = "" if self._why_stopped is None else f": {self._why_stopped.cause}"
         self._move(AppState.STOPPED, f"{self.exit}{why}")
         self.ended.set_result(self.exit)
+        self._outside.run_ended(self)
 
     def _why_gone(self, exited: Exit) -> Failure | None:
         if exited.in_order and self.session.reason is None:
@@ -219,4 +223,5 @@ class AppRun:
         self.state = state
         self.reason = reason
         self.since = self._loop.time()
-        self._outside.changed()
+        if state is not AppState.STOPPED:
+            self._outside.changed()

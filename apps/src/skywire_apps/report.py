@@ -1,0 +1,31 @@
+"""What an app says: lines for people, or JSON for programs; at the end perhaps a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+
+class Report:
+    """Print lines, or with `as_json` one JSON object per line; `output` gets the last object, whole or not at all."""
+
+    def __init__(self, as_json: bool, output: Path | None) -> None:
+        self._as_json = as_json
+        self._output = output
+
+    def line(self, text: str, **fields: object) -> None:
+        """Say something on the way."""
+        self._print(text, fields)
+
+    def end(self, text: str, **fields: object) -> None:
+        """Say how it ended."""
+        if self._output is not None:
+            part = self._output.with_name(self._output.name + ".part")
+            part.write_text(json.dumps(fields) + "\n")
+            part.replace(self._output)
+        self._print(text, fields)
+
+    def _print(self, text: str, fields: dict[str, object]) -> None:
+        sys.stdout.write((json.dumps(fields) if self._as_json else text) + "\n")
+        sys.stdout.flush()
