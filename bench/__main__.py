@@ -21,10 +21,10 @@ import uvloop
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before gRPC is loaded
 
-import bench  # noqa: E402
-from bench import report  # noqa: E402
-from bench.machine import machine  # noqa: E402
-from bench.run import Bench, Run  # noqa: E402
+import bench
+from bench import report
+from bench.machine import machine
+from bench.run import Bench, Run
 
 OUT = Path(__file__).parent / "out"
 _MODULES = ("yardsticks.bench", "transit", "many", "overlay", "setups", "length", "starting")
