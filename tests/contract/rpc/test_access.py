@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.rpc import identity
@@ -182,6 +184,24 @@ async def test_a_stream_is_checked_like_any_call(world: World) -> None:
     assert world.refused("skewed", WATCH) == 1
     assert world.tiny.callers == [world.friend.public]
     await skewed.aclose()  # type: ignore[attr-defined]
+
+
+@given(
+    path=st.sampled_from((OPEN, SIGNED, TRUSTED, LOCAL)),
+    request=st.binary(max_size=200),
+    values=st.lists(st.binary(max_size=200), max_size=3),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+async def test_any_bytes_are_answered_or_refused(world: World, path: str, request: bytes, values: list[bytes]) -> None:
+    try:
+        await raw_call(world, path, request, *values)
+    except Failure as failure:
+        assert failure.code in (
+            ErrorCode.INVALID_ARGUMENT,
+            ErrorCode.UNAUTHENTICATED,
+            ErrorCode.PERMISSION_DENIED,
+        )
+    assert not world.tiny.callers
 
 
 async def test_a_signed_call_without_keys_is_our_own_fault(world: World) -> None:

@@ -15,7 +15,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, LocalError
-from skywire_common.rpc import gate
+from skywire_common.rpc import gate, options
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import Access, RpcServer
@@ -189,6 +189,26 @@ async def test_the_calls_of_one_key_are_bounded_and_others_go_on(world: World, m
     world.tiny.release.set()
     assert await asyncio.gather(*calls, other) == ["hello"] * 5
     assert await world.say(channel, SIGNED) == "hello"
+
+
+async def test_the_calls_of_one_connection_are_bounded_and_the_others_wait(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "MAX_CALLS_PER_CONNECTION", 2)
+    world = World(short_path)
+    await world.start()
+    try:
+        channel = world.channel()
+        # Only a connection that is up knows the server's bound; what comes before is refused and may be tried again.
+        assert await world.say(channel, SIGNED) == "hello"
+        world.tiny.release.clear()
+        calls = [asyncio.create_task(world.say(channel, SIGNED)) for _ in range(5)]
+        await until(lambda: world.tiny.under_way == 2)
+        world.tiny.release.set()
+        assert await asyncio.gather(*calls) == ["hello"] * 5
+        assert world.tiny.most_under_way == 2
+    finally:
+        await world.stop()
 
 
 async def test_a_taken_port_is_said(world: World) -> None:

@@ -161,6 +161,17 @@ def test_rules_of_one_set_up_are_bounded() -> None:
         rules.placed_rules_from([setup_node_pb2.InstalledRule()] * 17)
 
 
+def test_routes_and_the_texts_of_an_error_are_bounded() -> None:
+    with pytest.raises(DecodeError, match="at most 64"):
+        routes.path_pairs_from([common_pb2.PathPair()] * 65)
+    with pytest.raises(DecodeError, match="cause"):
+        errors.failure_from(common_pb2.ErrorDetail(code="CLOSED", cause="x" * (errors.MAX_CAUSE + 1)))
+    with pytest.raises(DecodeError, match="limit"):
+        errors.failure_from(common_pb2.ErrorDetail(code="CLOSED", limit="x" * (errors.MAX_LIMIT_NAME + 1)))
+    with pytest.raises(DecodeError, match="hop_index"):
+        errors.failure_from(common_pb2.ErrorDetail(code="CLOSED", hop_index=MAX_HOPS + 1))
+
+
 def test_entries_of_one_request_are_bounded() -> None:
     with pytest.raises(DecodeError, match="at most 1000"):
         entries.signed_entries_from([common_pb2.SignedEntry()] * 1001)

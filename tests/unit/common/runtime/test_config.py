@@ -116,7 +116,13 @@ def test_an_unknown_key_in_the_environment_is_told(tmp_path: Path, monkeypatch: 
 def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     said = refusal(
         tmp_path,
-        {"log_level": "loud", "interfaces": {"grpc": "nowhere"}, "trusted": ["02ab"], "upstream": "a:0", "grace_s": -1},
+        {
+            "log_level": "loud",
+            "interfaces": {"grpc": "nowhere"},
+            "trusted": ["02ab"],
+            "upstream": "a:0",
+            "grace_s": 601,
+        },
     )
     for part in ("log_level: ", "interfaces.grpc: an address is HOST:PORT", "trusted.0: a public key is", "grace_s"):
         assert part in said

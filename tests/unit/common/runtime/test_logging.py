@@ -157,6 +157,14 @@ def test_the_debug_lines_of_libraries_stay_out(lines: Lines) -> None:
     assert lines() == []
 
 
+def test_the_depth_of_a_line_is_bounded(lines: Lines) -> None:
+    round_: list[Any] = []
+    round_.append({"again": round_})
+    logging.get_logger("test").info("round", value=round_)
+    (line,) = lines()
+    assert "(deeper)" in json.dumps(line["value"])
+
+
 class _Full(BytesIO):
     def write(self, data: Any) -> int:
         raise OSError(28, "No space left on device")
