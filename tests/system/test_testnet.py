@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -10,21 +11,22 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from skywire_cli.failures import CliError
 from skywire_cli.testnet.identity import ProcessId
-from skywire_cli.testnet.network import Testnet
-from skywire_cli.testnet.plan import Topology, plan
+from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.plan import AppPlan, Topology, plan
 from skywire_cli.testnet.state import State, Status, load
 from skywire_common.errors import ErrorCode, Failure
 
 pytestmark = pytest.mark.system
 SKYWIRE = [sys.executable, "-m", "skywire_cli"]
 DEADLINE = 60
+PORT = 12
 
 
 def skywire(*line: str, env: dict[str, str] | None = None) -> tuple[int, Any]:
@@ -52,8 +54,15 @@ def root(short_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 async def net(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Testnet]:
-    """Three nodes in a line that tests only look at."""
-    async with Testnet(plan(3, Topology.LINE), tmp_path_factory.mktemp("shared") / "net", shape="line of 3") as running:
+    """Three nodes in a line; a test that changes anything puts it back."""
+    command = (sys.executable, "-m", "skywire_apps.helloworld")
+    pings = ("--dial", f"{{node3}}:{PORT}", "--count", "1000000", "--interval", "0.01")
+    apps = {
+        0: (AppPlan("helloworld", "1.0", PORT, command, pings),),
+        2: (AppPlan("helloworld", "1.0", PORT, command, auto_start=True),),
+    }
+    planned = plan(3, Topology.LINE, apps=apps)
+    async with Testnet(planned, tmp_path_factory.mktemp("shared") / "net", shape="line of 3") as running:
         yield running
 
 
@@ -100,6 +109,90 @@ async def test_lists_are_json_and_tables(net: Testnet) -> None:
         assert skywire("node", what, *at) == (0, [])
     table = subprocess.run([*SKYWIRE, "node", "transports", *at], capture_output=True, text=True, check=True).stdout
     assert transports[0]["transport_id"] in table
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+def printed(*line: str) -> str:
+    """Return the table that a command prints."""
+    return subprocess.run([*SKYWIRE, *line], capture_output=True, text=True, check=True, timeout=DEADLINE).stdout
+
+
+async def test_app_is_started_its_loop_seen_on_every_node_and_closed(net: Testnet) -> None:
+    first, middle, last = net.nodes
+    at = [("--dir", str(net.directory), "--node", str(node.number)) for node in net.nodes]
+
+    async def pinging() -> bool:
+        loops = await first.admin.loops()
+        return bool(loops) and loops[0].state == "OPEN" and loops[0].bytes_received > 0
+
+    await until(pinging_server := _ready(last))
+    assert skywire("node", "apps", "start", "helloworld", *at[0])[0] == 0
+    await until(pinging)
+    (loop,) = skywire("node", "loops", *at[0])[1]
+    assert (loop["app"], loop["remote"]) == ("helloworld", {"public_key": last.public_key, "port": PORT})
+    assert [hop["to_key"] for hop in loop["routes"]["forward"]["hops"]] == [middle.public_key, last.public_key]
+    rules = [skywire("node", "rules", *line)[1] for line in at]
+    assert [sorted(rule["type"] for rule in found) for found in rules] == [
+        ["app", "forward"],
+        ["forward"] * 2,
+        ["app", "forward"],
+    ]
+    assert {rule["setup_id"] for found in rules for rule in found} == {loop["loop_id"]}
+    ids = {rule["route_id"] for found in rules for rule in found}
+    assert {rule["next_id"] for found in rules for rule in found if rule["type"] == "forward"} < ids
+    assert loop["loop_id"][:8] in printed("node", "loops", *at[0])
+    table = printed("node", "rules", *at[1])
+    assert all(f"{rule['route_id']:08x}" in table and f"{rule['next_id']:08x}" in table for rule in rules[1])
+    assert "READY" in printed("node", "apps", *at[0])
+    assert skywire("node", "loops", "close", "ffff", *at[0])[0] == 2
+    assert skywire("node", "loops", "close", loop["loop_id"][:12], *at[0]) == (0, {"closed": loop["loop_id"]})
+
+    async def gone() -> bool:
+        said = [await node.admin.summary() for node in net.nodes]
+        return not any(summary.loops or summary.rules or summary.reservations for summary in said)
+
+    await until(gone)
+    code, app = skywire("node", "apps", "stop", "helloworld", *at[0])
+    assert (code, app["state"], app["pid"]) == (0, "STOPPED", 0)
+    await until(pinging_server)
+
+
+def _ready(node: Node) -> Callable[[], Awaitable[bool]]:
+    async def ready() -> bool:
+        return {app.state for app in await node.admin.apps()} == {"READY"}
+
+    return ready
+
+
+async def test_waiting_for_an_app_gives_its_end(net: Testnet) -> None:
+    at = ("--dir", str(net.directory), "--node", "1")
+    waiting = await asyncio.create_subprocess_exec(
+        *SKYWIRE, "node", "apps", "start", "helloworld", "--wait", "--json", *at, stdout=asyncio.subprocess.PIPE
+    )
+    await until(_ready(net.nodes[0]))
+    await net.nodes[0].admin.stop_app("helloworld")
+    out, _ = await waiting.communicate()
+    assert waiting.returncode == 1
+    assert json.loads(out)["state"] == "STOPPED"
+
+
+async def test_logs_are_the_processes_own(net: Testnet) -> None:
+    at = ("--dir", str(net.directory))
+    assert printed("testnet", "logs", "node2", *at) == net.nodes[1].log
+    code, error = skywire("testnet", "logs", "node9", *at)
+    assert (code, error["code"]) == (2, "NOT_FOUND")
+
+
+async def test_log_level_is_changed_while_running(net: Testnet) -> None:
+    at = ("--dir", str(net.directory), "--node", "2")
+    assert skywire("node", "log-level", "debug", *at) == (0, {"level": "debug"})
+    assert skywire("node", "log-level", "info", *at) == (0, {"level": "info"})
+    assert skywire("node", "log-level", "loud", *at)[0] == 2
 
 
 async def test_status_shows_every_process(net: Testnet) -> None:

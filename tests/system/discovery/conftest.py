@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -30,25 +31,54 @@ def own_postgres() -> Iterator[PostgresServer]:
 Launch = Callable[..., DiscoveryProcess]
 
 
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Start replicas: `launch(url, migrate=True, wait=True)`; all have one key, and all end with the test."""
+@contextlib.contextmanager
+def launching(directory: Path) -> Iterator[Launch]:
+    """Start replicas: `launch(url, wait=True)`; all have one key, and all end with the block."""
     secret = SecretKey.generate()
     started: list[DiscoveryProcess] = []
 
-    def start(url: str, migrate: bool = True, wait: bool = True) -> DiscoveryProcess:
-        process = DiscoveryProcess(tmp_path, url, f"replica{len(started)}", secret)
+    def start(url: str, wait: bool = True) -> DiscoveryProcess:
+        process = DiscoveryProcess(directory, url, f"replica{len(started)}", secret)
         started.append(process)
-        if migrate:
-            process.migrated()
         process.launch()
         if wait:
             process.wait_ready()
         return process
 
-    yield start
-    for process in started:
-        process.kill()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """See `launching`: the replicas end with the test."""
+    with launching(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture
+def url(postgres: PostgresServer) -> Iterator[str]:
+    """A database with the newest schema."""
+    with postgres.database(postgres.discovery_template()) as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture(scope="module")
+def pair(
+    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[DiscoveryProcess, DiscoveryProcess]]:
+    """Two replicas on one database for a whole module: nobody harms them."""
+    with (
+        postgres.database(postgres.discovery_template()) as name,
+        launching(tmp_path_factory.mktemp("pair")) as start,
+    ):
+        replicas = [start(postgres.url(name), wait=False) for _ in range(2)]
+        for replica in replicas:
+            replica.wait_ready()
+        yield replicas[0], replicas[1]
 
 
 @pytest.fixture
