@@ -214,12 +214,12 @@ class Loops:
             raise Failure(ErrorCode.LOOP_RESET, "this node has no such loop (any more)")
         if loop.remote_epoch != offer.initiator_epoch:
             raise Failure(ErrorCode.LOOP_RESET, "the loop belongs to an earlier life of its initiator")
-        self.reroute(loop, _routes(offer))
+        self.reroute(loop, _routes(offer), silent=True)
 
-    def reroute(self, loop: RoutedLoop, routes: Routes) -> None:
+    def reroute(self, loop: RoutedLoop, routes: Routes, *, silent: bool = False) -> None:
         """Have a loop go on over other routes; those that it used before are freed."""
         self._free(loop.routes)
-        loop.rerouted(routes)
+        loop.rerouted(routes, silent=silent)
         self._move(loop, routes.app_id)
 
     def _check_rules(self, offer: Offer) -> None:
@@ -270,8 +270,9 @@ class Loops:
         self.by_id[loop_id] = loop
         self._by_app_id[routes.app_id] = loop
         if initiator:
-            endpoint.ping()  # commits the rules of both routes, and measures them
+            endpoint.ping()  # commits the rules of both routes, measures them, and gives the responder the word
             self.wake(loop)
+        loop.silent = not initiator
         return loop
 
     def _remember(self, ephemeral: bytes) -> None:

@@ -87,6 +87,8 @@ class RoutedLoop:
     bytes_received: int = 0
     reroutes: int = 0
     paused_at: float = 0.0
+    # The responder is confirmed before the initiator has its rules: it is silent until a packet has come all the way.
+    silent: bool = False
     _reader: LoopReader | None = None
     _early: list[bytes] = field(default_factory=list)
     _early_end: list[Callable[[LoopReader], None]] = field(default_factory=list)
@@ -112,6 +114,8 @@ class RoutedLoop:
 
     def write(self, data: bytes) -> bool:
         """Take all of `data`; False: wait for `on_writable`."""
+        if self.state == "CLOSED":
+            return True
         self.bytes_sent += len(data)
         more = self.endpoint.write(data)
         self.host.wake(self)
@@ -152,6 +156,8 @@ class RoutedLoop:
         except LoopError as error:
             self.abort(Failure(ErrorCode.CLOSED, str(error)))
             return
+        if self.silent and not (events and isinstance(events[0], Dropped)):
+            self.silent = False
         if not self._open.is_set() and self.endpoint.proved_at > self.paused_at:
             self.resume()
         self._act(events)
@@ -178,7 +184,7 @@ class RoutedLoop:
         """Put up to `most` packets into the link; True if there is more and the link has room."""
         if self.state == "CLOSED":
             return False
-        way = self.host.way(self.routes.forward_id)
+        way = None if self.silent else self.host.way(self.routes.forward_id)
         self._blocked = way is None
         if way is None:
             self._arm()
@@ -252,9 +258,10 @@ class RoutedLoop:
         self.endpoint.ping()
         self.host.wake(self)
 
-    def rerouted(self, routes: Routes) -> None:
+    def rerouted(self, routes: Routes, *, silent: bool) -> None:
         """Go on over other routes, from the last acknowledged byte."""
         self.routes = routes
+        self.silent = silent
         self.reroutes += 1
         self.endpoint.rewind(self.host.clock(), self.host.floor(self.remote, routes.forward_id))
         self.host.wake(self)

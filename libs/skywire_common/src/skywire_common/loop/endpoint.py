@@ -41,6 +41,8 @@ STALL_FACTOR = 4  # round trips without an acknowledgement while data is under w
 MIN_STALL = 1.0
 MAX_STALL = 5.0
 STARVED_PROBE = 1.0  # seconds between questions for a window that may have been granted and lost
+PINGS = 4  # how often a ping over a fresh route is repeated while no pong comes
+PING_AGAIN = 0.5  # seconds
 MAX_PONGS = 8
 _ACK_ROOM = 64
 
@@ -95,6 +97,7 @@ class Endpoint:
         "_ping_at",
         "_ping_owed",
         "_ping_token",
+        "_pings_left",
         "_pong_at",
         "_pongs",
         "_seal_cipher",
@@ -119,6 +122,7 @@ class Endpoint:
         self._ping_token = -1
         self._ping_at = 0.0
         self._pong_at = 0.0
+        self._pings_left = 0
         self._stopped = False
         self._done_owed = False
         self._done_heard = False
@@ -130,7 +134,9 @@ class Endpoint:
     # -- the app's side
 
     def write(self, data: bytes) -> bool:
-        """Take bytes of the app; False when enough wait to be sent. Raises LocalError after a close."""
+        """Take bytes of the app; False when enough wait to be sent. Raises LocalError after a close of this end."""
+        if self._stopped:
+            return True  # the other end reads no more; the app may not know yet
         if self.sending.closing or self.state is not State.OPEN:
             raise LocalError("this direction of the loop was ended")
         return self.sending.write(data)
@@ -149,8 +155,9 @@ class Endpoint:
         self.receiving.consumed(size, now)
 
     def ping(self) -> None:
-        """Owe a ping: it commits the rules of a fresh route and measures its round trip."""
+        """Owe a ping, again and again until a pong comes: it commits the rules of a fresh route and measures it."""
         self._ping_owed = True
+        self._pings_left = PINGS
 
     def abort(self, reason: str) -> bytes:
         """End the loop at once and return the plain text of the one packet that says so."""
@@ -208,6 +215,7 @@ class Endpoint:
                     if token == self._ping_token:
                         self.sending.congestion.measure(now - self._ping_at, now)
                         self._pong_at = now
+                        self._pings_left = 0
                 case frames.Done():
                     self._done_heard = True
         self._advance(events, now)
@@ -283,13 +291,15 @@ class Endpoint:
         self.sending.rewind(floor)
         self.sending.last_progress = now
         self.receiving.ack_due = now
-        self._ping_owed = True
+        self.ping()
 
     # -- time
 
     def deadline(self) -> float:
         """Return when `on_timer` wants to be called next."""
         candidates = [self._sent_at + KEEPALIVE]
+        if self._pings_left:
+            candidates.append(self._ping_at + PING_AGAIN)
         if self.receiving.ack_due is not None:
             candidates.append(self.receiving.ack_due)
         probe = self.sending.deadline()
@@ -306,6 +316,10 @@ class Endpoint:
         self.sending.on_timer(now)
         if self.sending.starved and now >= self._starved_probe_at:
             self._starved_probe_at = now + STARVED_PROBE
+            self._ping_owed = True
+        if self._pings_left and now - self._ping_at >= PING_AGAIN:
+            self._pings_left -= 1
+            self._ping_at = now
             self._ping_owed = True
         if now - self._sent_at >= KEEPALIVE:
             self._ping_owed = True

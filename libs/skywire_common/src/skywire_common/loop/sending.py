@@ -107,6 +107,7 @@ class Sending:
         self._lost.clear()
         self._flight = deque(segment for segment in self._flight if segment.start == segment.end)
         self._flying = 0
+        self._probe_at = self._probe_at if self._flight else 0.0
         self._written = self._next
         self._close = None
         self.close(frames.CloseMode.FULL)
