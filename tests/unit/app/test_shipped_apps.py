@@ -118,7 +118,7 @@ async def test_a_full_disk_is_reported_to_the_sender(world: World) -> None:
     os.truncate(file, min(15 << 40, 2 * free.f_bavail * free.f_frsize + 1))
     await copying(world, file)
     reason, said = await run(world, "sender")
-    assert reason == "exit code 4"
+    assert reason == "exit code 4", said
     assert "the disk is full" in str(said[-1]["error"])
 
 

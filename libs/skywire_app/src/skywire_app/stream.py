@@ -232,7 +232,7 @@ class StreamState:
     def answered(self, failure: Failure | None) -> None:
         """Take the node's answer to a Send."""
         self.unanswered -= 1
-        if failure is not None:
+        if failure is not None and self.far_end is not End.FULL:
             # What the far app sent before is still to come; its Close says how it ended.
             self._refused = self._refused or failure
             self._outbox.clear()
