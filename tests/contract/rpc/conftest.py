@@ -67,12 +67,10 @@ class Tiny:
         self.release = asyncio.Event()
         self.release.set()
         self.under_way = 0
-        self.most_under_way = 0
         self.streams_ended = 0
 
     async def answer(self, request: StringValue, context: Any) -> StringValue:
         self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
         try:
             await self.release.wait()
         finally:

@@ -15,7 +15,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, LocalError
-from skywire_common.rpc import gate, options
+from skywire_common.rpc import gate
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import Access, RpcServer
@@ -191,24 +191,19 @@ async def test_the_calls_of_one_key_are_bounded_and_others_go_on(world: World, m
     assert await world.say(channel, SIGNED) == "hello"
 
 
-async def test_the_calls_of_one_connection_are_bounded_and_the_others_wait(
-    short_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(options, "MAX_CALLS_PER_CONNECTION", 2)
-    world = World(short_path)
-    await world.start()
-    try:
-        channel = world.channel()
-        # Only a connection that is up knows the server's bound; what comes before is refused and may be tried again.
-        assert await world.say(channel, SIGNED) == "hello"
-        world.tiny.release.clear()
-        calls = [asyncio.create_task(world.say(channel, SIGNED)) for _ in range(5)]
-        await until(lambda: world.tiny.under_way == 2)
-        world.tiny.release.set()
-        assert await asyncio.gather(*calls) == ["hello"] * 5
-        assert world.tiny.most_under_way == 2
-    finally:
-        await world.stop()
+async def test_all_calls_together_are_bounded(world: World, health: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MAX_CALLS", 4)
+    world.tiny.release.clear()
+    channel = world.channel()
+    calls = [asyncio.create_task(world.say(channel, OPEN, signed=False)) for _ in range(4)]
+    await until(lambda: world.tiny.under_way == 4)
+    with pytest.raises(Failure) as caught:
+        await world.say(world.channel(world.stranger), SIGNED)
+    assert (caught.value.code, caught.value.fields.limit) == (ErrorCode.LIMIT_REACHED, "calls")
+    assert await status(health, SERVICE) == SERVING, "a service that is full is alive"
+    world.tiny.release.set()
+    assert await asyncio.gather(*calls) == ["hello"] * 4
+    assert await world.say(channel, OPEN, signed=False) == "hello"
 
 
 async def test_a_taken_port_is_said(world: World) -> None:

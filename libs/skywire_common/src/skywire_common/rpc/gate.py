@@ -30,9 +30,14 @@ from skywire_common.rpc.metrics import CallMetrics, MethodMetrics
 from skywire_common.rpc.replays import ReplayGuard
 from skywire_common.rpc.status import STATUS_OF, to_status
 
-# Calls of one key that may be in their handlers at once; streams that may be open at once, to anyone.
-MAX_CALLS_PER_KEY = 512
+# What may be under way at one server at once: calls of all peers, calls of one key (a setup node calls a node for
+# every loop that passes it), and, of the calls, streams.
+MAX_CALLS = 8192
+MAX_CALLS_PER_KEY = 2048
 MAX_STREAMS = 4096
+
+# A service that is full is alive; its supervisor must hear so.
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -90,6 +95,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._metrics = metrics
         self._clock = clock
         self._guarded: dict[str, Handler] = {}
+        self._under_way = 0
         self._calls: dict[PublicKey, int] = {}
         self._streams: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
@@ -142,7 +148,7 @@ class Gate(grpc.aio.ServerInterceptor):
             began = method.metrics.begin()
             code = grpc.StatusCode.CANCELLED
             try:
-                with self._stream(method), self._identity(method, request, context) as stamp:
+                with self._place(method), self._stream(method), self._identity(method, request, context) as stamp:
                     if stamp is not None:
                         await self._use_once(stamp)
                         _CALLER.set(stamp.key)
@@ -167,6 +173,17 @@ class Gate(grpc.aio.ServerInterceptor):
             return await context.abort(*to_status(failure))
 
         return call
+
+    @contextmanager
+    def _place(self, method: _Method) -> Iterator[None]:
+        """Hold a place among all calls; raises Failure if there is none."""
+        if self._under_way >= MAX_CALLS and method.path != _HEALTH_CHECK:
+            raise _limit("calls", MAX_CALLS)
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
     @contextmanager
     def _stream(self, method: _Method) -> Iterator[None]:

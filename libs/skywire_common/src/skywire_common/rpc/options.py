@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 MAX_MESSAGE = 4 << 20
-# Calls that one peer's connection may have under way; more wait at the peer.
-MAX_CALLS_PER_CONNECTION = 1024
 
 _KEEPALIVE: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 20_000),
@@ -25,7 +23,8 @@ def server_options(max_message: int) -> list[tuple[str, int]]:
         # With port sharing a second process binds the same port in silence.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", max_message),
-        ("grpc.max_concurrent_streams", MAX_CALLS_PER_CONNECTION),
+        # No grpc.max_concurrent_streams: at that bound some calls fail with RST_STREAM, without a word why. The gate
+        # bounds calls and says so.
     ]
 
 
