@@ -159,7 +159,7 @@ async def _run(net: Testnet, detached: Path | None) -> None:
 
     stop = stop_on_signals(net.kill_all)
     quiet = detached is not None or json_wanted()
-    with nullcontext() if quiet else Screen() as screen:
+    with nullcontext() if quiet else Screen(attached=True) as screen:
         if screen is not None:
             net.follow(screen.show)
         rising = asyncio.create_task(net.up())
@@ -227,7 +227,7 @@ def _follow(launcher: subprocess.Popen[bytes], directory: Path) -> State:
     """Show the state until it is up; raises the launcher's error if it ends before."""
     from skywire_cli.testnet.view import Screen
 
-    with nullcontext() if json_wanted() else Screen() as screen:
+    with nullcontext() if json_wanted() else Screen(attached=False) as screen:
         while True:
             ended = launcher.poll() is not None
             state = load(directory)

@@ -28,8 +28,8 @@ _REFRESHES_PER_SECOND = 10
 _COLUMNS = ("process", "state", ">pid", "key", "links", "listens on")
 
 
-def render(state: State) -> Table:
-    """Draw the state."""
+def render(state: State, attached: bool = False) -> Table:
+    """Draw the state; an attached one says how to end it."""
     made = table(f"testnet, {state.shape}: {state.status}", _COLUMNS, ())
     for service in state.services:
         status = f"[{_STYLE[service.status]}]{service.status}[/]"
@@ -41,13 +41,16 @@ def render(state: State) -> Table:
             f"{service.links_up} of {service.links}" if service.kind is Kind.NODE else "",
             ", ".join(f"{name} {at}" for name, at in service.interfaces.items() if name != "admin"),
         )
+    if attached and state.status is Status.READY:
+        made.caption, made.caption_justify = "Ctrl-C takes it down", "left"
     return made
 
 
 class Screen:
     """Show states as they come, within a `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, attached: bool) -> None:
+        self._attached = attached
         self._live: Live | None = None
         self._last: dict[str, tuple[Status, int]] = {}
 
@@ -68,7 +71,7 @@ class Screen:
     def show(self, state: State) -> None:
         """Show a state."""
         if self._live is not None:
-            self._live.update(render(state))
+            self._live.update(render(state, self._attached))
             return
         for service in state.services:
             now = (service.status, service.links_up)
