@@ -22,10 +22,17 @@ STOP_S = 20.0
 class DiscoveryProcess:
     """`skywire-discovery` in a directory of its own; `start` returns once it is ready."""
 
-    def __init__(self, directory: Path, database_url: str, name: str = "discovery", **config: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        database_url: str,
+        name: str = "discovery",
+        secret: SecretKey | None = None,
+        **config: Any,
+    ) -> None:
         self.directory = directory / name
         self.directory.mkdir(parents=True)
-        self.secret = SecretKey.generate()
+        self.secret = secret or SecretKey.generate()
         key_file = self.directory / "key"
         key_file.touch(0o600)
         key_file.write_text(self.secret.to_bytes().hex())
@@ -77,6 +84,12 @@ class DiscoveryProcess:
         return subprocess.Popen(
             [self.executable(), "migrate", "--config", str(self.config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
+
+    def migrated(self) -> None:
+        """Migrate the schema, and wait."""
+        migration = self.migrate()
+        out, err = migration.communicate(timeout=START_S)
+        assert migration.returncode == 0, (out, err)
 
     def stop(self) -> int:
         """Ask it to end and return its exit code."""

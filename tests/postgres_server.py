@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -20,9 +22,9 @@ from pathlib import Path
 import psycopg
 
 START_S = 30
+_SHARED: list[PostgresServer] = []
 OPTIONS = (
     "fsync=off",
-    "synchronous_commit=off",
     "full_page_writes=off",
     "listen_addresses=",
     "max_connections=100",
@@ -48,7 +50,18 @@ class PostgresServer:
             self._as = ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
             shutil.chown(self.root, user)
         self._process: subprocess.Popen[bytes] | None = None
+        self._template: str | None = None
         self._run("initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "-D", self.data)
+
+    @classmethod
+    def shared(cls) -> PostgresServer:
+        """Return the one that all tests share, started once; whoever stops or freezes one makes his own."""
+        if not _SHARED:
+            server = cls()
+            atexit.register(server.close)
+            server.start()
+            _SHARED.append(server)
+        return _SHARED[0]
 
     @staticmethod
     def find() -> Path | None:
@@ -109,16 +122,29 @@ class PostgresServer:
         return f"postgresql+psycopg://postgres@/{database}?host={self.root}"
 
     @contextlib.contextmanager
-    def database(self) -> Iterator[str]:
-        """Make an empty database, yield its name, drop it."""
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """Make a database, empty or as the template is, yield its name, drop it."""
         name = f"t{uuid.uuid4().hex}"
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as admin:
-            admin.execute(f"CREATE DATABASE {name}")
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield name
         finally:
             with psycopg.connect(self.dsn("postgres"), autocommit=True) as admin:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def discovery_template(self) -> str:
+        """Return a database with the discovery's newest schema, to copy."""
+        if self._template is None:
+            with psycopg.connect(self.dsn("postgres"), autocommit=True) as admin:
+                admin.execute("CREATE DATABASE discovery_template")
+            script = (
+                "import asyncio, sys; from skywire_transport_discovery.__main__ import upgrade; "
+                "asyncio.run(upgrade(sys.argv[1]))"
+            )
+            subprocess.run([sys.executable, "-c", script, self.url("discovery_template")], check=True)
+            self._template = "discovery_template"
+        return self._template
 
     def cut(self, database: str) -> int:
         """Cut every session of a database off; return how many there were."""

@@ -20,18 +20,12 @@ def discovery(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
         yield process.start()
         assert process.stop() == 0
         return
-    server = PostgresServer()
-    try:
-        server.start()
-        with server.database() as name:
-            process = DiscoveryProcess(directory, server.url(name))
-            migration = process.migrate()
-            out, err = migration.communicate(timeout=60)
-            assert migration.returncode == 0, (out, err)
-            yield process.start()
-            assert process.stop() == 0
-    finally:
-        server.close()
+    server = PostgresServer.shared()
+    with server.database() as name:
+        process = DiscoveryProcess(directory, server.url(name))
+        process.migrated()
+        yield process.start()
+        assert process.stop() == 0
 
 
 @pytest.fixture(params=["grpc", "http"])

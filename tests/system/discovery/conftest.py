@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from discovery_process import DiscoveryProcess
@@ -37,8 +38,8 @@ def launching(directory: Path) -> Iterator[Launch]:
     secret = SecretKey.generate()
     started: list[DiscoveryProcess] = []
 
-    def start(url: str, wait: bool = True) -> DiscoveryProcess:
-        process = DiscoveryProcess(directory, url, f"replica{len(started)}", secret)
+    def start(url: str, wait: bool = True, **config: Any) -> DiscoveryProcess:
+        process = DiscoveryProcess(directory, url, f"replica{len(started)}", secret, **config)
         started.append(process)
         process.launch()
         if wait:

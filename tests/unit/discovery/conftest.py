@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,11 +12,8 @@ from skywire_transport_discovery.store.database import Database
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer()
-    server.start()
-    yield server
-    server.close()
+def postgres() -> PostgresServer:
+    return PostgresServer.shared()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -36,8 +34,15 @@ async def empty(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-@pytest.fixture
-async def database(empty: Database) -> Database:
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     """A database with the newest schema."""
-    await empty.upgrade()
-    return empty
+    with contextlib.ExitStack() as stack:
+        if request.param == "sqlite":
+            found = Database(f"sqlite+aiosqlite:///{tmp_path / 'discovery.db'}")
+            await found.upgrade()
+        else:
+            server: PostgresServer = request.getfixturevalue("postgres")
+            found = Database(server.url(stack.enter_context(server.database(server.discovery_template()))))
+        yield found
+        await found.close()

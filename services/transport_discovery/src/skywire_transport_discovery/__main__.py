@@ -32,7 +32,7 @@ def _migrate(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     try:
         settings = load(Settings, arguments.config)
-        revision = asyncio.run(_upgrade(settings.database_url.get_secret_value()))
+        revision = asyncio.run(upgrade(settings.database_url.get_secret_value()))
     except (ConfigError, LocalError) as error:
         sys.stderr.write(f"{NAME}: {error}\n")
         return service.EXIT_CONFIG
@@ -43,7 +43,8 @@ def _migrate(argv: list[str]) -> int:
     return service.EXIT_OK
 
 
-async def _upgrade(url: str) -> str:
+async def upgrade(url: str) -> str:
+    """Migrate the database at a URL and return its revision."""
     database = Database(url)
     try:
         return await database.upgrade()

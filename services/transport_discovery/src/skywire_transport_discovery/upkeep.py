@@ -29,6 +29,7 @@ class Upkeep:
         self.problem = "starting"
         self.leases_ended = 0
         self.rows_pruned = 0
+        self._unwritable = False
         self._registry = registry
         self._feed: Feed = registry.feed
         self._database = registry.database
@@ -59,7 +60,7 @@ class Upkeep:
 
     async def _step(self) -> str:
         try:
-            if self.problem:
+            if self.problem or self._unwritable:
                 await self._ready_schema()
                 schema = await self._database.read(_schema)
                 if schema != migrate.newest():
@@ -67,7 +68,9 @@ class Upkeep:
                         f"the schema is at {schema or 'nothing'}, this program needs {migrate.newest()}: "
                         "run skywire-discovery migrate"
                     )
-                await self._database.write(_can_write)
+                # A full disk, a read-only file, a standby: they answer, but take no writes.
+                await self._database.write(nodes.probe)
+                self._unwritable = False
             if self._feed.loaded:
                 await self._feed.poll()
             else:
@@ -92,6 +95,9 @@ class Upkeep:
                         if ended:
                             self._log.info("leases ended", count=ended)
                 except Failure as failure:
+                    # Every sweep writes, so that a database that can only be read is noticed soon.
+                    self._unwritable = True
+                    self._feed.hint()
                     self._log.warning("cannot end leases", reason=failure.cause)
             await asyncio.sleep(SWEEP_S)
 
@@ -126,8 +132,3 @@ class Upkeep:
 
 def _schema(db: Connection) -> str:
     return migrate.current(db) or ""
-
-
-def _can_write(db: Connection) -> None:
-    """Raise what the database says if it takes no writes: a full disk, a read-only file, a standby."""
-    changes.touch(db)

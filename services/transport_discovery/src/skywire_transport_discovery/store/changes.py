@@ -75,11 +75,6 @@ def revision(db: Connection) -> int:
     return int(db.scalar(_REVISION) or 0)
 
 
-def touch(db: Connection) -> None:
-    """Write without changing anything; fails where nothing can be written."""
-    db.execute(update(counters).where(counters.c.name == "revision").values(value=counters.c.value))
-
-
 def log(db: Connection, last: int, at_ms: int, made: Sequence[Change]) -> int:
     """Write changes under the lock that `last` came from; return the new revision."""
     if not made:

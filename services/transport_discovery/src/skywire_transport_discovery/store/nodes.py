@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from skywire_transport_discovery.standing import LEASE_MS, Endpoint, Heartbeat, Node, renew
 from skywire_transport_discovery.store import changes, transports
 from skywire_transport_discovery.store.changes import Cause, Change
-from skywire_transport_discovery.store.schema import counters, node_days, nodes
+from skywire_transport_discovery.store.schema import counters, node_days, nodes, now_ms
 
 DAY_MS = 86_400_000
 # Leases that one sweep ends; the next follows at once.
@@ -204,6 +204,12 @@ def sweep(db: Connection) -> int:
     revision = changes.log(db, revision, now, [Change(Cause.LEASE, key, False) for key in dead])
     transports.lives_changed(db, revision, now, dict.fromkeys(dead, False), Cause.LEASE)
     return len(dead)
+
+
+def probe(db: Connection) -> None:
+    """Write something; fails where nothing can be written. (SQLite does not write what is the same as before.)"""
+    put = upsert(db, counters).values(name="probe", value=now_ms())
+    db.execute(put.on_conflict_do_update(index_elements=[counters.c.name], set_={"value": put.excluded.value}))
 
 
 _LIMITS_PAGE = (
