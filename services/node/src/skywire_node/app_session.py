@@ -133,9 +133,9 @@ class AppSession:
         return frames
 
     @property
-    def unanswered(self) -> int:
-        """How many of the node's requests the app has not answered."""
-        return len(self._asked)
+    def stalled(self) -> int:
+        """How many loops wait for the app to answer before anything more can go to it."""
+        return sum(loop.stalled for loop in self.loops.values())
 
     def close(self, reason: Failure | None) -> None:
         """End the session: with None the app has left in order and what it wrote is delivered."""

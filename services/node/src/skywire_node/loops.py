@@ -36,6 +36,17 @@ from skywire_node.table import RoutingTable
 
 MAX_LOOPS = 20_000
 MAX_SEEN = 65_536  # first messages that are remembered, by their ephemeral keys
+# The responder's own word, or about this node's own request.
+FINAL = frozenset(
+    {
+        ErrorCode.PORT_CLOSED,
+        ErrorCode.BACKLOG_FULL,
+        ErrorCode.HANDSHAKE_FAILED,
+        ErrorCode.LOOP_RESET,
+        ErrorCode.INVALID_ARGUMENT,
+        ErrorCode.NO_SETUP_NODE,
+    }
+)
 _PROLOGUE = b"skywire loop 1"
 
 log = structlog.get_logger(part="loops")
@@ -88,7 +99,7 @@ class Loops:
             raise Failure(ErrorCode.LIMIT_REACHED, f"{MAX_LOOPS} loops", FailureFields(limit="loops"))
         local = Addr(self._secret.public, local_port)
         ways = await self._setups.find(remote.public_key)
-        return await race(ways, lambda paths: self._dial_by(app, local, remote, paths), RoutedLoop.close)
+        return await race(ways, lambda paths: self._dial_by(app, local, remote, paths), RoutedLoop.close, _is_final)
 
     async def _dial_by(self, app: str, local: Addr, remote: Addr, paths: PathPair) -> RoutedLoop:
         """Set a loop up over one pair of paths; raises Failure and leaves nothing."""
@@ -406,6 +417,11 @@ class Loops:
         self._flow.forget(loop)
         for waiting in self._waiting.values():
             waiting.pop(loop, None)
+
+
+def _is_final(failure: Failure) -> bool:
+    """Say whether another route would meet the same answer."""
+    return failure.code in FINAL
 
 
 def _routes(offer: Offer) -> Routes:

@@ -72,6 +72,7 @@ class DataPlane:
         self.transports = Transports(secret, self, registry, self._transport_changed, spawn)
         self._changed = changed
         self._clock = clock
+        self._call_soon = loop.call_soon
         self._ticked = clock()
 
     def _knows(self, transport_id: object) -> bool:
@@ -87,11 +88,18 @@ class DataPlane:
         """Once a second: leases, silent links, fresh allowances."""
         late = now - self._ticked - TICK
         self._ticked = now
-        for route_id, _ in self.table.expire(now):
-            self.loops.route_dead(route_id, "its rule has lapsed")
+        self._sweep(now)
         self.signals.tick()
         if late < LATE:  # after a blocked event loop, what links have received meanwhile is read first
             self.transports.tick(now)
+
+    def _sweep(self, now: float) -> None:
+        """Remove lapsed rules in slices, packets in between."""
+        for route_id, _ in self.table.expire(now):
+            self.loops.route_dead(route_id, "its rule has lapsed")
+        due = self.table.next_expiry
+        if due is not None and due <= now:
+            self._call_soon(self._sweep, now)
 
     # -- LinkUser
 

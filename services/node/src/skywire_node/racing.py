@@ -18,9 +18,12 @@ async def race(
     candidates: Sequence[C],
     attempt: Callable[[C], Awaitable[R]],
     discard: Callable[[R], None],
+    final: Callable[[Failure], bool] = lambda failure: False,
     stagger: float = STAGGER,
 ) -> R:
-    """Return the first result; raise the first Failure if all fail. A later success is given to `discard`.
+    """Return the first result; raise the first Failure if all fail, or one that is `final` as soon as it comes.
+
+    A later success is given to `discard`.
 
     Attempts are never cancelled half-way: what they did elsewhere can only be undone by whoever knows how they ended.
     """
@@ -53,6 +56,9 @@ async def race(
                     raise error
             if winner is not None:
                 return winner.result()
+            ends = next((failure for failure in failures if final(failure)), None)
+            if ends is not None:
+                raise ends
         raise failures[0]
     finally:
         for task in running:

@@ -84,7 +84,7 @@ class Rerouting:
                 await self._try(loop)
             except Failure as failure:
                 log.info("no other route yet", loop=loop.loop_id.hex(), why=str(failure))
-                if failure.code in _FATAL:
+                if _is_fatal(failure):
                     loop.ended_by(failure)
                     return
                 loop.reason = str(failure)
@@ -95,7 +95,9 @@ class Rerouting:
 
     async def _try(self, loop: RoutedLoop) -> None:
         ways = await self._setups.find(loop.remote.public_key)
-        routes = await race(ways, lambda paths: self._install(loop, paths), lambda late: self._discard(loop, late))
+        routes = await race(
+            ways, lambda paths: self._install(loop, paths), lambda late: self._discard(loop, late), _is_fatal
+        )
         old = loop.routes
         if loop.state == "CLOSED":
             self._discard(loop, routes)
@@ -147,3 +149,8 @@ class Rerouting:
                 loop.route_lost(str(failure))
         finally:
             self._renewing.discard(loop.loop_id)
+
+
+def _is_fatal(failure: Failure) -> bool:
+    """Say whether no route will ever do: the other end has no such loop."""
+    return failure.code in _FATAL

@@ -96,8 +96,7 @@ class Router:
                 else:
                     next_id = rule.next_id.to_bytes(_ROUTE_ID_SIZE, "big")
                     if not rule.used:
-                        self._table.touch(route_id, rule, now, 0)
-                        rule.packets -= 1  # counted below like any other
+                        self._table.commit(route_id, rule, now)
                     rule.used = now
             elif rule is None:
                 self.dropped[DropReason.UNKNOWN_ROUTE] += 1

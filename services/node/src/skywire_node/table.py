@@ -165,15 +165,19 @@ class RoutingTable:
             installed.expiry = expiry
             installed.lapses = min(lapses, expires)
 
-    def touch(self, route_id: int, rule: Installed, now: float, size: int) -> None:
-        """Count a packet of `size` bytes; the first one commits the rule, which then lives to its expiry.
+    def commit(self, route_id: int, rule: Installed, now: float) -> None:
+        """Note that a packet used the rule: from the first one on it lives to its expiry.
 
-        The router calls it while `rule.used` is 0.0 and counts by itself from then on.
+        The router calls it while `rule.used` is 0.0, sets `used` by itself from then on, and counts.
         """
         if not rule.used:
             rule.lapses = rule.expires
             self._note(route_id)
         rule.used = now
+
+    def touch(self, route_id: int, rule: Installed, now: float, size: int) -> None:
+        """Note and count a packet of `size` bytes."""
+        self.commit(route_id, rule, now)
         rule.packets += 1
         rule.bytes += size
 

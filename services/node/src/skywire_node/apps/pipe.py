@@ -73,10 +73,8 @@ class AppPipe:
             return False
         self.last_read = self._loop.time()
         self._buffer.filled(size)
-        # What the frames wake is written below, without a turn of the event loop.
-        self._scheduled = True
+        # Bytes that go on to others leave first: their writes were scheduled before the answers'.
         session.feed(self._buffer)
-        self._flush()
         if session.state is State.CLOSED:
             self._end()
         return True

@@ -128,8 +128,8 @@ class AppRun:
         if blocked is not None and now - blocked >= STUCK_S:
             return AppState.DEGRADED, f"has not read its pipe for {now - blocked:.0f} s"
         silent = now - self._pipe.last_read
-        if self.session.unanswered and silent >= STUCK_S:
-            return AppState.DEGRADED, f"{self.session.unanswered} frames unanswered for {silent:.0f} s"
+        if silent >= STUCK_S and (stalled := self.session.stalled):
+            return AppState.DEGRADED, f"{stalled} loops wait for its answers, the last came {silent:.0f} s ago"
         return self.state, self.reason
 
     # What the session asks (app_session.Shell).
