@@ -104,6 +104,7 @@ def test_toward_an_app_no_more_sends_are_unanswered_than_it_said(window: int) ->
     frames = driver.frames(most=1 << 30)
     assert len(frames) == min(window, MAX_WINDOW)
     assert loop.granted == 0
+    assert driver.session.stalled == 1
     received = payloads(frames)
     while frames:
         new = []
@@ -114,7 +115,7 @@ def test_toward_an_app_no_more_sends_are_unanswered_than_it_said(window: int) ->
     assert received == data
     assert loop.granted == len(data)
     assert driver.session.queued == 0
-    assert driver.session.unanswered == 0
+    assert driver.session.stalled == 0
 
 
 def test_small_pieces_that_arrive_while_a_send_is_unanswered_become_one_frame() -> None:

@@ -62,6 +62,8 @@ class _Pipe:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise TimeoutError(f"nothing came within {timeout} s")
+            # Answers leave before anyone sleeps, or earlier with the app's next write.
+            self.flush()
             if not self._reading:
                 self._read(left)
             else:
@@ -117,7 +119,6 @@ class _Pipe:
             self.session.feed(self._buffer)
         if self.stop_asked:
             self.session.stop()
-        self.flush()
 
 
 class Stream:
@@ -152,9 +153,7 @@ class Stream:
             self._pipe.wait(lambda: bool(state.size) or state.at_end or not most, timeout)
             if state.at_end:
                 state.raise_failure()
-            part = state.take(most)
-            self._pipe.flush()
-            return part
+            return state.take(most)
 
     def readexactly(self, size: int, timeout: float | None = None) -> bytes:
         """Return `size` bytes; raises IncompleteRead if the stream ends before, Failure if it breaks."""
@@ -309,7 +308,6 @@ class App:
             packet = self._session.receive()
             if packet is not None:
                 got.append(packet)
-            self._pipe.flush()
             return bool(got) or self.stopping
 
         with self._pipe.lock:

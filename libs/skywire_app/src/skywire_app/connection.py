@@ -102,7 +102,8 @@ class Connection:
         if size:
             self._buffer.filled(size)
             self.session.feed(self._buffer)
-            self.flush()
+            # Whoever this woke runs first: what it writes leaves together with the answers.
+            self.flush_soon()
         else:
             self.session.end(pipe.closed())
         if self.session.state is State.ENDED:
