@@ -225,13 +225,24 @@ class Loops:
             raise Failure(ErrorCode.LOOP_RESET, "this node has no such loop (any more)")
         if loop.remote_epoch != offer.initiator_epoch:
             raise Failure(ErrorCode.LOOP_RESET, "the loop belongs to an earlier life of its initiator")
-        self.reroute(loop, _routes(offer), silent=True)
+        self._withdraw(loop)
+        loop.offered = _routes(offer)
+        self._by_app_id[offer.app_id] = loop
 
-    def reroute(self, loop: RoutedLoop, routes: Routes, *, silent: bool = False) -> None:
+    def reroute(self, loop: RoutedLoop, routes: Routes) -> None:
         """Have a loop go on over other routes; those that it used before are freed."""
+        if loop.offered is routes:
+            loop.offered = None
+        self._withdraw(loop)
         self._free(loop.routes)
-        loop.rerouted(routes, silent=silent)
-        self._move(loop, routes.app_id)
+        loop.rerouted(routes)
+        self._by_app_id[routes.app_id] = loop
+
+    def _withdraw(self, loop: RoutedLoop) -> None:
+        """Free routes that were offered and that nothing has come by."""
+        offered, loop.offered = loop.offered, None
+        if offered is not None:
+            self._free(offered)
 
     def _check_rules(self, offer: Offer) -> None:
         """Check that the rules the offer names are here, of this set-up, and mean this loop."""
@@ -305,7 +316,15 @@ class Loops:
         if loop is None:
             self.router.dropped[DropReason.NO_LOOP] += 1
             return
+        offered = loop.offered
+        if offered is None or offered.app_id != route_id:
+            loop.receive(payload, now)
+            return
+        # The other end's rules are in place and it sends by the new routes: so does this one from now on.
+        before = loop.endpoint.last_counter
         loop.receive(payload, now)
+        if loop.endpoint.last_counter > before and loop.offered is offered:
+            self.reroute(loop, offered)
 
     def way(self, forward_id: int) -> tuple[Installed, Outlet] | None:
         """Return a forward rule of this node's own and the link it leads to."""
@@ -349,15 +368,15 @@ class Loops:
         for loop in list(self.by_id.values()):
             if route_id in (loop.routes.forward_id, loop.routes.app_id):
                 loop.route_lost(reason)
+            elif loop.offered is not None and route_id in (loop.offered.forward_id, loop.offered.app_id):
+                self._withdraw(loop)
 
     def torn_down(self, app_id: int) -> None:
-        """The other edge took the route to this node down: it has closed the loop, or someone on the way says so."""
-        loop = self._by_app_id.get(app_id)
-        if loop is not None:
-            if loop.endpoint.finishing:
-                loop.ended_by(None)
-            else:
-                loop.route_lost("the route was taken down")
+        """The other edge took the route down: it has closed the loop or found another route, or someone says so.
+
+        A loop that is over lingers on: its other end may still have to hear that, by another route.
+        """
+        self.route_dead(app_id, "the route was taken down")
 
     def closed(self, loop_id: bytes, reason: str, app_id: int, closer: PublicKey | None) -> None:
         """End a loop because a setup node says so: asked by its other edge, or undoing the set-up of `app_id`."""
@@ -378,6 +397,7 @@ class Loops:
     def over(self, loop: RoutedLoop, reason: Failure | None, *, orderly: bool) -> None:
         """Free the rules of a closed loop: along the route by a teardown, and through a setup node if that may fail."""
         self._forget(loop)
+        self._withdraw(loop)
         self._free(loop.routes)
         if not orderly:
             self._setups.close_later(loop.routes, loop.loop_id, loop.remote.public_key, str(reason or ""))
@@ -404,11 +424,6 @@ class Loops:
             link.record(Kind.TEARDOWN, rule.next_id.to_bytes(4, "big"))
         self._table.drop((routes.forward_id, routes.app_id))
         self._by_app_id.pop(routes.app_id, None)
-
-    def _move(self, loop: RoutedLoop, app_id: int) -> None:
-        for route_id in [key for key, value in self._by_app_id.items() if value is loop and key != app_id]:
-            del self._by_app_id[route_id]
-        self._by_app_id[app_id] = loop
 
     def _forget(self, loop: RoutedLoop) -> None:
         self.by_id.pop(loop.loop_id, None)

@@ -94,12 +94,15 @@ class Rerouting:
                 await loop.wait_until_open(PROOF_SECONDS)
 
     async def _try(self, loop: RoutedLoop) -> None:
+        before = loop.offered
         ways = await self._setups.find(loop.remote.public_key)
         routes = await race(
             ways, lambda paths: self._install(loop, paths), lambda late: self._discard(loop, late), _is_fatal
         )
         old = loop.routes
-        if loop.state == "CLOSED":
+        # When both ends have asked, the routes of the loop's initiator are taken, or they would go on changing.
+        overtaken = not loop.initiator and loop.offered is not None and loop.offered is not before
+        if overtaken or not loop.waiting_for_route:
             self._discard(loop, routes)
             return
         self.loops.reroute(loop, routes)

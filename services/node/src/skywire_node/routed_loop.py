@@ -89,6 +89,7 @@ class RoutedLoop:
     paused_at: float = 0.0
     # The responder is confirmed before the initiator has its rules: it is silent until a packet has come all the way.
     silent: bool = False
+    offered: Routes | None = None  # those that the other end has asked for and does not use yet
     _reader: LoopReader | None = None
     _early: list[bytes] = field(default_factory=list)
     _early_end: list[Callable[[LoopReader], None]] = field(default_factory=list)
@@ -226,7 +227,7 @@ class RoutedLoop:
 
     def route_lost(self, reason: str) -> None:
         """A route of the loop is dead: pause, keep what is not acknowledged, and ask the host for another one."""
-        if self.state in ("OPEN", "CLOSING"):
+        if self.state in ("OPEN", "CLOSING") and self.endpoint.state is State.OPEN:
             self.paused_at = self.host.clock()
             self._open.clear()
             if self.state == "OPEN":
@@ -258,10 +259,10 @@ class RoutedLoop:
         self.endpoint.ping()
         self.host.wake(self)
 
-    def rerouted(self, routes: Routes, *, silent: bool) -> None:
+    def rerouted(self, routes: Routes) -> None:
         """Go on over other routes, from the last acknowledged byte."""
         self.routes = routes
-        self.silent = silent
+        self.silent = False
         self.reroutes += 1
         self.endpoint.rewind(self.host.clock(), self.host.floor(self.remote, routes.forward_id))
         self.host.wake(self)
@@ -280,8 +281,8 @@ class RoutedLoop:
     def ended_by(self, reason: Failure | None) -> None:
         """The other edge is gone, and its setup node or the route said so."""
         if self.state != "CLOSED":
-            if self.endpoint.state is State.DONE:
-                reason = None  # all was said; only the farewell is missing
+            if self.endpoint.finishing:
+                reason = None  # every byte is where it belongs; only farewells are missing
             self._over(reason, orderly=reason is None)
 
     def _over(self, reason: Failure | None, *, orderly: bool) -> None:

@@ -91,7 +91,6 @@ class Endpoint:
         "_done_heard",
         "_done_owed",
         "_ended_told",
-        "_last_counter",
         "_linger_until",
         "_open_cipher",
         "_ping_at",
@@ -104,6 +103,7 @@ class Endpoint:
         "_sent_at",
         "_starved_probe_at",
         "_stopped",
+        "last_counter",
         "receiving",
         "sending",
         "state",
@@ -113,7 +113,7 @@ class Endpoint:
         self._seal_cipher = seal
         self._open_cipher = open_
         self._counter = 0  # of the next packet
-        self._last_counter = -1  # of the last packet that verified
+        self.last_counter = -1  # of the last packet that verified
         self.sending = Sending(RECEIVE_WINDOW, floor)
         self.receiving = Receiving()
         self.state = State.OPEN
@@ -166,10 +166,10 @@ class Endpoint:
 
     @property
     def finishing(self) -> bool:
-        """Whether all bytes of both directions are where they belong, and only farewells are missing."""
-        return self.state is State.DONE or (
-            self.receiving.complete and self.sending.closing and not self.sending.unacknowledged
-        )
+        """Whether all bytes that anybody wants are where they belong, and only farewells are missing."""
+        receiving, sending = self.receiving, self.sending
+        heard = receiving.complete or receiving.discarding
+        return self.state is State.DONE or (heard and sending.closing and not sending.unacknowledged)
 
     # -- the network's side
 
@@ -181,13 +181,13 @@ class Endpoint:
         if len(payload) < MIN_PAYLOAD:
             return [Dropped(DropReason.MALFORMED)]
         counter = int.from_bytes(payload[:COUNTER_SIZE], "big")
-        if counter <= self._last_counter or counter >= COUNTER_LIMIT:
+        if counter <= self.last_counter or counter >= COUNTER_LIMIT:
             return [Dropped(DropReason.REPLAYED)]
         try:
             plain = self._open_cipher.open(counter, payload[COUNTER_SIZE:])
         except DecodeError:
             return [Dropped(DropReason.BAD_TAG)]
-        self._last_counter = counter
+        self.last_counter = counter
         self.receiving.on_counter(counter, now)
         try:
             return self._take(frames.decode(plain), now)
@@ -331,7 +331,7 @@ class Endpoint:
     @property
     def heard(self) -> bool:
         """Whether any packet of the other end verified."""
-        return self._last_counter >= 0
+        return self.last_counter >= 0
 
     @property
     def proved_at(self) -> float:
