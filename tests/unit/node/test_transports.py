@@ -1,0 +1,139 @@
+"""Transports on real sockets: who is let in, who is not, what is dialled again, and the bounds of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from planes import Net
+from skywire_common.curve import SecretKey
+from skywire_common.entries import SignedEntry
+from skywire_common.errors import ErrorCode, Failure
+from skywire_node.link import connection
+from skywire_node.transports import MAX_PENDING
+
+
+async def test_connections_that_never_shake_hands_are_bounded() -> None:
+    async with Net(1, seed=31) as net:
+        transports = net.planes[0].transports
+        host, _, port = net.addresses[net.keys[0]].rpartition(":")
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(MAX_PENDING + 10)]
+        await net.until(lambda: transports.refused == 10)
+        assert len(transports._pending) == MAX_PENDING
+        for _, writer in opened:
+            writer.close()
+        await net.until(lambda: not transports._pending)
+
+
+@pytest.mark.parametrize("said", [b"", b"\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x00\x31" + bytes(49), bytes(2000)])
+async def test_whatever_a_stranger_says_ends_only_its_own_connection(said: bytes) -> None:
+    async with Net(2, seed=32) as net:
+        host, _, port = net.addresses[net.keys[1]].rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(said)
+        writer.write_eof()
+        try:
+            assert await reader.read() == b""
+        except ConnectionResetError:
+            pass  # the same, said less politely
+        writer.close()
+        assert len(net.planes[1].router.links) == 1
+
+
+async def test_an_acceptor_with_another_key_than_the_one_dialled_is_refused() -> None:
+    async with Net(2, seed=33) as net:
+        other = SecretKey.generate().public
+        with pytest.raises(Failure) as refused:
+            await net.planes[0].transports.add(other, address=net.addresses[net.keys[1]])
+        assert refused.value.code is ErrorCode.UNAVAILABLE
+        assert refused.value.fields.retryable
+        for transport in net.planes[0].transports.all.values():
+            if transport.remote == other:
+                assert transport.state == "DOWN" and transport.reason
+
+
+async def test_a_node_neither_dials_itself_nor_knows_other_types() -> None:
+    async with Net(1, seed=34) as net:
+        for arguments in ({"remote": net.keys[0]}, {"remote": SecretKey.generate().public, "kind": "carrier-pigeon"}):
+            with pytest.raises(Failure) as refused:
+                net.planes[0].transports.keep(**arguments)  # type: ignore[arg-type]
+            assert refused.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+async def test_a_link_that_is_cut_comes_back_and_its_counts_go_on() -> None:
+    async with Net(2, seed=35) as net:
+        (transport,) = net.planes[0].transports.all.values()
+        assert transport.link is not None
+        before = transport.totals()[0]
+        transport.link.abort("cut")
+        await net.until(lambda: transport.state != "UP")
+        await net.until(lambda: transport.state == "UP")
+        assert transport.totals()[0] > before
+
+
+async def test_a_removed_transport_stays_removed() -> None:
+    async with Net(2, seed=36) as net:
+        a, b = (plane.transports for plane in net.planes)
+        (transport_id,) = a.all
+        a.remove(transport_id)
+        await net.until(lambda: not net.planes[1].router.links)
+        await asyncio.sleep(1.2)  # longer than the first tries to dial again would take
+        assert not a.all and not net.planes[0].router.links
+        with pytest.raises(Failure):
+            a.remove(transport_id)
+        assert all(transport.link is None for transport in b.all.values())
+
+
+async def test_without_a_discovery_a_link_comes_up_unregistered() -> None:
+    class Away(Net):
+        async def register(self, entries: list[SignedEntry], *, timeout: float = 5.0) -> list[SignedEntry]:
+            raise Failure(ErrorCode.UNAVAILABLE, "the discovery is away")
+
+    async with Away(2, seed=37) as net:
+        for plane in net.planes:
+            (transport,) = plane.transports.all.values()
+            assert transport.state == "UP" and not transport.registered
+            assert transport.signed is not None
+            transport.signed.check()
+
+
+async def test_a_private_transport_is_another_one_and_is_never_registered() -> None:
+    async with Net(2, seed=38) as net:
+        private = await net.planes[0].transports.add(net.keys[1], public=False)
+        assert private.state == "UP" and not private.registered
+        assert len(net.planes[0].transports.all) == 2
+
+
+async def test_a_silent_link_is_pinged_then_suspected_then_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Net(2, seed=39) as net:
+        (transport,) = net.planes[0].transports.all.values()
+        link = transport.link
+        assert link is not None
+        written: list[int] = []
+        monkeypatch.setattr(link, "record", lambda kind, body: written.append(kind))
+        now = link.heard_at
+        net.planes[0].transports.tick(now + connection.PING_AFTER - 1)
+        assert (transport.state, written) == ("UP", [])
+        net.planes[0].transports.tick(now + connection.PING_AFTER + 3)
+        assert (transport.state, len(written)) == ("SUSPECT", 1)
+        net.planes[0].transports.tick(now + connection.DEAD_AFTER)
+        await net.until(lambda: transport.link is not link)
+
+
+async def test_route_errors_to_a_neighbour_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Net(2, seed=40) as net:
+        (link,) = net.planes[0].transports.links()
+        written: list[bytes] = []
+        monkeypatch.setattr(link, "record", lambda kind, body: written.append(body))
+        link.tick(link.heard_at)
+        for number in range(connection.ROUTE_ERRORS_PER_SECOND + 20):
+            link.route_error(number, connection.ROUTE_ERROR_REASONS[0])
+        assert len(written) == connection.ROUTE_ERRORS_PER_SECOND
+
+
+async def test_what_waits_to_be_written_for_others_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Net(2, seed=41) as net:
+        (link,) = net.planes[0].transports.links()
+        monkeypatch.setattr(connection, "TRANSIT_QUEUE", -1)
+        assert not link.forward(memoryview(b"\x00\x01\x00\x00\x00\x01x"), 1)
+        assert link.dropped == 1
