@@ -94,7 +94,9 @@ class Signals:
                 self._ends.route_dead(route_id, "the link that the route ends with is lost")
 
     def _pass_back(self, route_id: int, reason: DropReason, said: str) -> None:
-        rule = self._table.rules[route_id]
+        rule = self._table.rules.get(route_id)
+        if rule is None:
+            return  # it went with another rule that was found dead just before
         if rule.from_transport is None:
             self._ends.route_dead(route_id, said)
             return
