@@ -103,7 +103,7 @@ class AppSession:
         try:
             while self.state is not State.CLOSED and (frame := buffer.next()) is not None:
                 request_id = frame.id
-                handler = self._HANDLERS.get((self.state, frame.type))
+                handler = self._HANDLERS[self.state].get(frame.type)
                 if handler is None:
                     raise DecodeError(self._out_of_place(frame))
                 handler(self, request_id, frame.body)
@@ -325,11 +325,14 @@ class AppSession:
         return failure.within(limit="app_loops")
 
     # What an app may send, and when. A missing key is the protocol error.
-    _HANDLERS: ClassVar[dict[tuple[State, int], Callable[[AppSession, int, memoryview], None]]] = {
-        (State.INIT, FrameType.INIT): _init,
-        (State.READY, FrameType.CREATE_LOOP): _create_loop,
-        (State.READY, FrameType.SEND): _send,
-        (State.READY, FrameType.CLOSE): _close_loop,
-        (State.READY, FrameType.SUCCESS): _success,
-        (State.READY, FrameType.FAILURE): _failure,
+    _HANDLERS: ClassVar[dict[State, dict[int, Callable[[AppSession, int, memoryview], None]]]] = {
+        State.INIT: {FrameType.INIT: _init},
+        State.READY: {
+            FrameType.CREATE_LOOP: _create_loop,
+            FrameType.SEND: _send,
+            FrameType.CLOSE: _close_loop,
+            FrameType.SUCCESS: _success,
+            FrameType.FAILURE: _failure,
+        },
+        State.CLOSED: {},
     }

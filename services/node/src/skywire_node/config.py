@@ -20,6 +20,8 @@ from skywire_common.runtime.config import (
     TlsFiles,
 )
 
+from skywire_node.apps.restart import RestartPolicy
+
 MAX_APPS = 256
 MAX_TRANSPORTS = 1_024
 MAX_SETUP_NODES = 16
@@ -84,6 +86,8 @@ class AppSettings(Section):
     port: int = Field(default=0, ge=0, lt=FIRST_DIALLING_PORT)
     args: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict)
+    # When to start it again that ended by itself; by default on-failure if it starts with the node, else never.
+    restart: RestartPolicy | None = None
     # Two routes held ready: a lost one is replaced without a setup node.
     standby: bool = False
 

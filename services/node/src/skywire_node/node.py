@@ -94,7 +94,10 @@ class Node:
         self.apps = AppHost(
             secret.public,
             self.plane.loops,
-            [AppSpec(app.app, app.version, app.port, app.auto_start, app.args, app.env) for app in settings.apps],
+            [
+                AppSpec(app.app, app.version, app.port, app.auto_start, app.args, app.env, app.restart)
+                for app in settings.apps
+            ],
             apps_path=settings.apps_path,
             local_path=settings.local_path,
             log=logging.get_logger("apps"),
