@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
@@ -28,6 +28,7 @@ SETUP_SECONDS = 10.0
 NOT_ITS_FAULT = (ErrorCode.DISCOVERY_STALE, ErrorCode.CLOSED)
 
 R = TypeVar("R")
+S = TypeVar("S", Reserve, Install, Confirm)
 
 
 class Confirmed(NamedTuple):
@@ -93,12 +94,12 @@ class Attempt:
     async def run(self) -> Made:
         """Do every step; raises the Failure of the first that failed, with phase, hop and set-up id."""
         reserves = reservations(self.request)
-        given = await self._all(Phase.RESERVE, [(step, self._reserve(step)) for step in reserves])
+        given = await self._all(Phase.RESERVE, reserves, self._reserve)
         expiry = int(self._clock.epoch()) + self.request.time_to_live
         made = plan(self.request, {step.node: ids for step, ids in zip(reserves, given, strict=True)}, expiry)
         for tier in made.tiers:
-            await self._all(Phase.INSTALL, [(step, self._install(step)) for step in tier])
-        (confirmed,) = await self._all(Phase.CONFIRM, [(made.confirm, self._confirm(made.confirm))])
+            await self._all(Phase.INSTALL, tier, self._install)
+        (confirmed,) = await self._all(Phase.CONFIRM, (made.confirm,), self._confirm)
         return Made(made, confirmed, expiry)
 
     async def settle(self, node: PublicKey) -> None:
@@ -122,15 +123,15 @@ class Attempt:
     def _left(self) -> float:
         return max(0.0, min(STEP_SECONDS, self._ends - self._clock.monotonic()))
 
-    async def _all(self, phase: Phase, steps: Sequence[tuple[Step, Coroutine[Any, Any, R]]]) -> list[R]:
+    async def _all(self, phase: Phase, steps: Sequence[S], do: Callable[[S], Coroutine[Any, Any, R]]) -> list[R]:
         """Begin all steps at once; return their results in order, or raise what failed first."""
-        self.touched += [step for step, _ in steps]
+        self.touched += steps
         if len(steps) == 1:
             # Tiers of one node are the common case and need no task.
-            return [await self._one(phase, *steps[0])]
-        tasks = [asyncio.create_task(self._one(phase, step, call)) for step, call in steps]
+            return [await self._one(phase, steps[0], do)]
+        tasks = [asyncio.create_task(self._one(phase, step, do)) for step in steps]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        self._under_way = {step.node: task for (step, _), task in zip(steps, tasks, strict=True) if not task.done()}
+        self._under_way = {step.node: task for step, task in zip(steps, tasks, strict=True) if not task.done()}
         for task in tasks:
             task.add_done_callback(_seen)
         failed = [error for task in tasks if task.done() and (error := task.exception())]
@@ -138,7 +139,7 @@ class Attempt:
             raise failed[0]
         return [task.result() for task in tasks]
 
-    async def _one(self, phase: Phase, step: Step, call: Coroutine[Any, Any, R]) -> R:
+    async def _one(self, phase: Phase, step: S, do: Callable[[S], Coroutine[Any, Any, R]]) -> R:
         """Do one step within its deadline; its failure says where."""
         where: dict[str, Any] = {
             "phase": phase,
@@ -149,7 +150,7 @@ class Attempt:
         seconds = self._left()
         try:
             async with asyncio.timeout(seconds):
-                return await call
+                return await do(step)
         except TimeoutError as error:
             cause = f"no answer within {seconds:.1f} s"
             raise Failure(ErrorCode.DEADLINE, cause, FailureFields(retryable=True, **where)) from error
