@@ -1,0 +1,1 @@
+"""The discovery beside its yardsticks: `python -m bench.discovery [--quick] [--only calls|routes]`."""

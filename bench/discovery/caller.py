@@ -1,0 +1,140 @@
+"""64 callers in one process, each with a key of its own: `python -m bench.discovery.caller JSON`; prints rates as JSON.
+
+What is sent is made beforehand; what is measured is the call: signing it, sending it, checking its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import uvloop
+from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
+from skywire_common.convert.entries import signed_entry_to
+from skywire_common.curve import SecretKey
+from skywire_common.entries import Entry, SignedEntry
+from skywire_common.keys import PublicKey
+from skywire_common.rpc.client import RpcChannel
+
+CALLERS = 64
+BATCH = 100
+PACKAGE = "/skywire.transport_discovery.v1."
+Work = Callable[[int], Awaitable[int]]
+
+
+async def rate(seconds: float, work: Work) -> dict[str, float]:
+    """Run `work(caller)` without a pause in every caller; return units a second and the time of a call (ms)."""
+    done = 0
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def one(caller: int) -> None:
+        nonlocal done
+        while (began := time.perf_counter()) < end:
+            units = await work(caller)
+            if not units:
+                return
+            done += units
+            times.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one(caller) for caller in range(CALLERS)))
+    took = time.perf_counter() - began
+    times.sort()
+    return {
+        "per_second": done / took,
+        "p50_ms": times[len(times) // 2] * 1000,
+        "p99_ms": times[len(times) * 99 // 100] * 1000,
+    }
+
+
+class Callers:
+    """The callers' channels and what they send."""
+
+    def __init__(self, address: str, audience: PublicKey, entries: int) -> None:
+        self.secrets = [SecretKey.generate() for _ in range(CALLERS)]
+        self.other = SecretKey.generate()
+        # One connection each, as nodes have.
+        self.channels = [RpcChannel(address, audience, secret) for secret in self.secrets]
+        per_caller = entries // CALLERS + 1
+        self.entries = [[self._entry(secret, f"t{number}") for number in range(per_caller)] for secret in self.secrets]
+        self.left = [iter(mine) for mine in self.entries]
+
+    def _entry(self, secret: SecretKey, kind: str) -> Any:
+        entry = Entry.between(secret.public, self.other.public, kind, True)
+        return signed_entry_to(SignedEntry.unsigned(entry).sign(secret).sign(self.other))
+
+    async def register(self, caller: int, batch: int) -> int:
+        entries = list(itertools.islice(self.left[caller], batch))
+        if len(entries) < batch:
+            return 0
+        request = pb.RegisterTransportsRequest(entries=entries)
+        await self.call(caller, "TransportDiscovery/RegisterTransports", request, pb.RegisterTransportsResponse)
+        return batch
+
+    async def say(self, caller: int, up: bool) -> int:
+        transport = self.entries[caller][0].entry.transport_id
+        request = pb.UpdateStatusesRequest(statuses=[pb.UpdateStatusesRequest.Status(transport_id=transport, is_up=up)])
+        await self.call(caller, "TransportDiscovery/UpdateStatuses", request, pb.UpdateStatusesResponse)
+        return 1
+
+    async def beat(self, caller: int) -> int:
+        request = pb.RegisterNodeRequest(endpoints=[pb.Endpoint(kind="tcp", address="198.51.100.1:7777")], epoch=7)
+        await self.call(caller, "NodeDirectory/RegisterNode", request, pb.RegisterNodeResponse)
+        return 1
+
+    async def look_up(self, caller: int) -> int:
+        request = pb.GetTransportRequest(transport_id=self.entries[caller][0].entry.transport_id)
+        await self.call(caller, "TransportDiscovery/GetTransport", request, pb.GetTransportResponse, signed=False)
+        return 1
+
+    async def call(self, caller: int, method: str, request: Any, answer: Any, signed: bool = True) -> None:
+        await self.channels[caller].call(PACKAGE + method, request, answer, timeout=30, signed=signed)
+
+
+async def bare(address: str, seconds: float) -> dict[str, float]:
+    """Measure calls of a server that does nothing, with requests of the same size."""
+    channels = [
+        grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) for _ in range(CALLERS)
+    ]
+    calls = [channel.unary_unary("/bare.Echo/Call") for channel in channels]
+
+    async def one(caller: int) -> int:
+        await calls[caller](bytes(300), timeout=30)
+        return 1
+
+    await rate(seconds / 4, one)
+    found = await rate(seconds, one)
+    for channel in channels:
+        await channel.close()
+    return found
+
+
+async def main(asked: dict[str, Any]) -> dict[str, Any]:
+    """Measure everything in turn, the yardstick first and last."""
+    seconds = asked["seconds"]
+    found: dict[str, Any] = {"bare unary calls": await bare(asked["bare"], seconds)}
+    audience = PublicKey.parse(asked["public_key"])
+    single = Callers(asked["grpc"], audience, int(3000 * seconds))
+    found["registrations, one by one"] = await rate(seconds, lambda caller: single.register(caller, 1))
+    flips = itertools.count()
+    found["status updates"] = await rate(seconds, lambda caller: single.say(caller, next(flips) // CALLERS % 2 == 0))
+    await asyncio.gather(*(single.beat(caller) for caller in range(CALLERS)))
+    found["heartbeats"] = await rate(seconds, single.beat)
+    found["lookups"] = await rate(seconds, single.look_up)
+    batched = Callers(asked["grpc"], audience, int(12_000 * seconds))
+    found[f"registrations, in batches of {BATCH}"] = await rate(seconds, lambda caller: batched.register(caller, BATCH))
+    again = await bare(asked["bare"], seconds)
+    first = found["bare unary calls"]
+    found["bare unary calls"] = {name: (first[name] + again[name]) / 2 for name in first}
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(uvloop.run(main(json.loads(sys.argv[1])))))

@@ -1,0 +1,38 @@
+"""Draw how search, load and memory grow with the size of the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def draw(sizes: list[dict[str, Any]], path: Path) -> None:
+    """Write a PNG with three panels, all axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    nodes = [size["nodes"] for size in sizes]
+    panels: list[tuple[str, list[tuple[str, str]]]] = [
+        (
+            "FindRoutes, ms of CPU",
+            [
+                ("one_p50_ms", "one route, p50"),
+                ("one_p99_ms", "one route, p99"),
+                ("five_p50_ms", "five disjoint, p50"),
+                ("five_p99_ms", "five disjoint, p99"),
+            ],
+        ),
+        ("loading the graph, s", [("load_s", "load")]),
+        ("memory of the process, MB", [("memory_mb", "with graph"), ("memory_before_mb", "before")]),
+    ]
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(13, 4), layout="constrained")
+    for axis, (title, lines) in zip(axes, panels, strict=True):
+        for name, label in lines:
+            axis.plot(nodes, [size[name] for size in sizes], marker="o", label=label)
+        axis.set(title=title, xlabel="nodes, five transports each", xscale="log", yscale="log")
+        axis.grid(True, which="both", alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
