@@ -65,7 +65,11 @@ def multiple(limit: float) -> Goal:
 
 @dataclass
 class Figure:
-    """One measured thing; `details` go into the JSON, those whose value is a text are shown below the table too."""
+    """One measured thing; `details` go into the JSON, those whose value is a text are shown below the table too.
+
+    An absolute target speaks of the machine that it was set on: where `reference` says what the yardstick was there,
+    the value is judged `at_pace`, as it would be there.
+    """
 
     what: str
     unit: str
@@ -73,6 +77,7 @@ class Figure:
     goal: Goal | None = None
     yardstick: str = ""
     yardstick_values: Sequence[float] = ()
+    reference: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -93,11 +98,17 @@ class Figure:
         return median(value / beside for value, beside in zip(self.values, self.yardstick_values, strict=True))
 
     @property
+    def at_pace(self) -> float:
+        """The value at the pace of the machine on which the yardstick is `reference`; the value itself without one."""
+        ratio = self.ratio
+        return self.value if ratio is None or self.reference is None else ratio * self.reference
+
+    @property
     def verdict(self) -> Verdict:
         """How it stands to its target."""
         if self.goal is None:
             return Verdict.NONE
-        judged = self.ratio if self.goal.relative else self.value
+        judged = self.ratio if self.goal.relative else self.at_pace
         return self.goal.judge(judged) if judged is not None else Verdict.NONE
 
     def document(self) -> dict[str, Any]:
@@ -111,6 +122,7 @@ class Figure:
             "yardstick_value": self.yardstick_value,
             "yardstick_values": list(self.yardstick_values),
             "ratio": self.ratio,
+            "at_pace": self.at_pace,
             "target": None if self.goal is None else vars(self.goal) | {"half": self.goal.half},
             "verdict": self.verdict.value,
             "details": dict(self.details),

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.figures import Figure, Goal
 
-_HEADINGS = ("figure", "value", "yardstick", "ratio", "target", "half", "verdict")
+_HEADINGS = ("figure", "value", "yardstick", "ratio", "there", "target", "half", "verdict")
 
 
 def table(title: str, figures: Sequence[Figure]) -> str:
@@ -51,8 +51,9 @@ def _row(figure: Figure) -> Iterator[str]:
     goal, beside, ratio = figure.goal, figure.yardstick_value, figure.ratio
     yield figure.what
     yield f"{_number(figure.value)} {figure.unit}"
-    yield "" if beside is None else f"{_number(beside)} {figure.unit} ({figure.yardstick})"
+    yield "" if beside is None else f"{_number(beside)} ({figure.yardstick})"
     yield "" if ratio is None else f"{ratio:.3g}"
+    yield "" if figure.reference is None else f"{_number(figure.at_pace)} {figure.unit}"
     yield "" if goal is None else _limit(goal, goal.limit, figure.unit)
     yield "" if goal is None else _limit(goal, goal.half, figure.unit)
     yield figure.verdict.value
@@ -69,6 +70,7 @@ def _number(value: float) -> str:
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
+    rows = [list(row) for row in zip(*(column for column in zip(*rows, strict=True) if any(column[1:])), strict=True)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
