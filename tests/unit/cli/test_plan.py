@@ -95,3 +95,18 @@ def test_node_config_names_peers_keys_and_apps(tmp_path: Path) -> None:
     assert document["setup_nodes"] == [{"address": "127.0.0.1:2", "public_key": "setup key"}]
     ports = {name: at for name, at in document["interfaces"].items() if name != "admin"}
     assert set(ports.values()) == {"127.0.0.1:0"}
+
+
+def test_a_link_may_be_found_at_an_address_of_its_own(tmp_path: Path) -> None:
+    passing = plan(2, Topology.LINE, addresses={Link(0, 1): "127.0.0.1:7"})
+    peer = config.Peer("127.0.0.1:1", "key")
+    keys = ["02" * 33, "03" * 33]
+    first, second = (
+        config.node(passing, index, tmp_path, tmp_path / "admin.sock", tmp_path, keys, peer, []) for index in (0, 1)
+    )
+    assert (
+        first["transports"] == [{"public_key": keys[1], "type": "tcp", "public": True, "address": "127.0.0.1:7"}]
+        and not second["transports"]
+    )
+    with pytest.raises(LocalError):
+        plan(2, Topology.LINE, addresses={Link(1, 0): "127.0.0.1:7"})

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skywire_cli.testnet.plan import Plan
+from skywire_cli.testnet.plan import Link, Plan
 
 Document = dict[str, Any]
 ANY_PORT = "127.0.0.1:0"
@@ -66,7 +66,7 @@ def node(
         "setup_nodes": [peer.document() for peer in setup_nodes],
         "trusted_nodes": [peer.public_key for peer in setup_nodes],
         "transports": [
-            {"public_key": keys[link.acceptor], "type": "tcp", "public": True}
+            {"public_key": keys[link.acceptor], "type": "tcp", "public": True, **_address(plan, link)}
             for link in plan.links
             if link.dialler == index
         ],
@@ -86,6 +86,10 @@ def node(
         "log_level": plan.log_level,
         "interfaces": {"link": ANY_PORT, "control": ANY_PORT, "metrics": ANY_PORT, "admin": str(socket)},
     }
+
+
+def _address(plan: Plan, link: Link) -> Document:
+    return {"address": plan.addresses[link]} if link in plan.addresses else {}
 
 
 def _filled(text: str, named: Mapping[str, str]) -> str:

@@ -47,13 +47,18 @@ class AppPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A network to start. `apps` holds the apps of each node that has any, by its index."""
+    """A network to start. `apps` holds the apps of each node that has any, by its index.
+
+    `addresses` says where the dialler finds some links (host:port), for one that passes something on its way; for the
+    others the discovery is asked.
+    """
 
     nodes: int
     links: tuple[Link, ...]
     setup_nodes: int = 1
     apps: Mapping[int, tuple[AppPlan, ...]] = field(default_factory=dict)
     log_level: str = "info"
+    addresses: Mapping[Link, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= MAX_NODES:
@@ -65,6 +70,9 @@ class Plan:
                 raise LocalError(f"{link} does not join two of {self.nodes} nodes")
         if not set(self.apps) <= set(range(self.nodes)):
             raise LocalError(f"apps are planned for a node beyond the {self.nodes}")
+        for link in self.addresses:
+            if link not in self.links:
+                raise LocalError(f"an address is planned for {link}, which is none of the links")
 
     def neighbours(self, node: int) -> tuple[int, ...]:
         """Return the nodes that a node is linked to."""
@@ -92,8 +100,9 @@ def plan(
     setup_nodes: int = 1,
     apps: Mapping[int, tuple[AppPlan, ...]] | None = None,
     log_level: str = "info",
+    addresses: Mapping[Link, str] | None = None,
 ) -> Plan:
     """Plan a network of one of the shapes; raises LocalError."""
     if not 1 <= nodes <= MAX_NODES:
         raise LocalError(f"a testnet has 1 to {MAX_NODES} nodes, not {nodes}")
-    return Plan(nodes, links(nodes, topology), setup_nodes, apps or {}, log_level)
+    return Plan(nodes, links(nodes, topology), setup_nodes, apps or {}, log_level, addresses or {})
