@@ -340,6 +340,11 @@ class Loops:
         link = rule.next_transport if rule is not None else None
         return self._floors.setdefault((remote.public_key, link), Floor())
 
+    def commit(self, forward_id: int, rule: Installed, now: float) -> None:
+        """Have a forward rule of this node's own live to its expiry, now that a packet leaves by it."""
+        self._table.touch(forward_id, rule, now, 0)
+        rule.packets -= 1  # counted by the loop like any other
+
     def wake(self, loop: RoutedLoop) -> None:
         """Give the loop a turn to send."""
         self._flow.wake(loop)

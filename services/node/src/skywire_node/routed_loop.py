@@ -52,6 +52,9 @@ class LoopHost(Protocol):
     def floor(self, remote: Addr, forward_id: int) -> Floor:
         """Return what all loops know together of the round trip to a node by one link."""
 
+    def commit(self, forward_id: int, rule: Installed, now: float) -> None:
+        """The first packet leaves by the rule: it lives to its expiry now."""
+
     def wake(self, loop: RoutedLoop) -> None:
         """Give the loop a turn to send."""
 
@@ -220,6 +223,8 @@ class RoutedLoop:
         if place is None:
             return False
         self.endpoint.seal(plain, place)
+        if not rule.used:
+            self.host.commit(self.routes.forward_id, rule, now)
         rule.used = now
         rule.packets += 1
         rule.bytes += size
