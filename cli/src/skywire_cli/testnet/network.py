@@ -37,6 +37,7 @@ from skywire_cli.testnet.state import STATE_FILE, Kind, State, Status, load, sav
 CONNECT_TIMEOUT = 30.0
 APPS_DIRECTORY = "apps"
 LAUNCHER_LOG = "launcher.log"
+SOCKET_NAME = "admin.sock"
 _DIRECTORY_MODE = 0o700
 _APP_MODE = 0o700
 _POLL = 0.05
@@ -46,12 +47,11 @@ _UP = "UP"
 class Node(Service):
     """A node of a testnet; `number` counts from 1."""
 
-    def __init__(self, number: int, directory: Path, socket: Path, on_change: Callable[[], None]) -> None:
-        super().__init__(f"node{number}", Kind.NODE, "skywire_node", directory, on_change)
+    def __init__(self, number: int, root: Path, on_change: Callable[[], None]) -> None:
+        super().__init__(f"node{number}", Kind.NODE, "skywire_node", root / f"node{number}", on_change)
         self.number = number
-        self.socket = socket
+        self.socket = self.directory / SOCKET_NAME
         self._admin: NodeAdmin | None = None
-        self.change(interfaces={"admin": str(socket)})
 
     @property
     def key(self) -> PublicKey:
@@ -97,9 +97,15 @@ class Testnet:
         self._lock: int | None = None
         self._launcher = ProcessId.this()
         self._sockets = self.directory
-        self.discovery: Service
-        self.setup_nodes: list[Service] = []
-        self.nodes: list[Node] = []
+        root = self.directory
+        self.discovery = Service(
+            "discovery", Kind.DISCOVERY, "skywire_transport_discovery", root / "discovery", self._changed
+        )
+        self.setup_nodes = [
+            Service(name, Kind.SETUP_NODE, "skywire_setup_node", root / name, self._changed)
+            for name in (f"setup-node{number}" for number in range(1, plan.setup_nodes + 1))
+        ]
+        self.nodes = [Node(number, root, self._changed) for number in range(1, plan.nodes + 1)]
 
     async def __aenter__(self) -> Testnet:
         await self.up()
@@ -211,32 +217,16 @@ class Testnet:
 
     def _lay_out(self) -> None:
         """Make directories, keys and apps. Keys that are there already are used again."""
-        plan, root = self.plan, self.directory
-        longest = root / f"node{plan.nodes}" / "admin.sock"
-        if len(os.fsencode(longest)) > MAX_PATH:
+        if len(os.fsencode(self.nodes[-1].socket)) > MAX_PATH:
             self._sockets = Path(tempfile.mkdtemp(prefix="skywire-"))
-        self.discovery = Service(
-            "discovery", Kind.DISCOVERY, "skywire_transport_discovery", root / "discovery", self._changed
-        )
-        self.setup_nodes = [
-            Service(name, Kind.SETUP_NODE, "skywire_setup_node", root / name, self._changed)
-            for name in (f"setup-node{number}" for number in range(1, plan.setup_nodes + 1))
-        ]
-        self.nodes = [
-            Node(number, root / f"node{number}", self._socket(number), self._changed)
-            for number in range(1, plan.nodes + 1)
-        ]
+            for node in self.nodes:
+                node.socket = self._sockets / f"{node.name}.sock"
         for service in self.services:
             service.directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
             service.change(public_key=_key(service.directory / config.KEY_FILE))
         for node in self.nodes:
-            node.change(links=len(plan.neighbours(node.number - 1)))
+            node.change(interfaces={"admin": str(node.socket)}, links=len(self.plan.neighbours(node.number - 1)))
         self._write_apps()
-
-    def _socket(self, number: int) -> Path:
-        if self._sockets == self.directory:
-            return self.directory / f"node{number}" / "admin.sock"
-        return self._sockets / f"node{number}.sock"
 
     def _write_apps(self) -> None:
         """Write an executable for each app: it dies with its node and is otherwise the app's own command."""
