@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from skywire_common.errors import ErrorCode, Failure
+from skywire_common.errors import Failure
 from skywire_common.keys import Addr
 
 from skywire_node.edge import LoopReader
@@ -149,8 +149,3 @@ class LocalLoop:
         self._both.closing = self._out
         self.finish()
         self._both.end_if_told()
-
-
-def refused(port: int) -> Failure:
-    """Say that nobody listens on a port of this node."""
-    return Failure(ErrorCode.PORT_CLOSED, f"no app of this node has port {port}")
