@@ -45,7 +45,7 @@ async def start(run: Run, *command: str, stdout: int = asyncio.subprocess.DEVNUL
 
 def environment() -> dict[str, str]:
     """Return the environment in which `python -m bench...` works from any directory."""
-    path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
+    path = os.pathsep.join(part for part in (str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")) if part)
     return {**os.environ, "PYTHONPATH": path}
 
 

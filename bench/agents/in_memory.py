@@ -48,13 +48,14 @@ class Outlet:
         raise AssertionError(f"a packet was refused: {reason}")
 
 
-def transit(size: int, rules: int, seconds: float) -> dict[str, Any]:
-    """Forward packets of `size` bytes over so many rules in turn; return packets per second of CPU."""
+def transit(size: int, rules: int, others: int, seconds: float) -> dict[str, Any]:
+    """Forward packets of `size` bytes over so many rules in turn, beside others; return packets per second of CPU."""
     table = RoutingTable(lambda transport: True)
     incoming, outgoing = Outlet(), Outlet()
     router = Router(table, lambda *_: None)
     router.links = {incoming.transport_id: incoming, outgoing.transport_id: outgoing}
     ids, _ = install(table, rules, incoming.transport_id, outgoing.transport_id)
+    install(table, others, incoming.transport_id, outgoing.transport_id)
     cipher = Cipher(os.urandom(32))
     texts = plains(size, ids)
     per_record = packets_in(texts[0], size)

@@ -82,9 +82,9 @@ class Node:
         router = self._plane.router
         return {"forwarded": router.forwarded, "dropped": sum(router.dropped.values())}
 
-    async def memory(self, size: int, rules: int, seconds: float) -> dict[str, Any]:
+    async def memory(self, size: int, rules: int, seconds: float, others: int = 0) -> dict[str, Any]:
         """Measure transit without sockets."""
-        return transit(size, rules, seconds)
+        return transit(size, rules, others, seconds)
 
     def _spawn(self, coroutine: Awaitable[None], name: str) -> Any:
         task = asyncio.ensure_future(coroutine)
