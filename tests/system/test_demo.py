@@ -69,12 +69,14 @@ def test_demo_passes_and_says_what_it_found(place: Path) -> None:
 def until_sending(demo: subprocess.Popen[str], place: Path) -> State:
     """Wait until the file is on its way; return the testnet's state."""
     assert demo.stdout is not None
+    said = []
     for line in demo.stdout:
+        said.append(line)
         if "the loop has" in line:
             state = load(place / "net")
             assert state is not None
             return state
-    raise AssertionError("the demo ended before it sent anything")
+    raise AssertionError("the demo ended before it sent anything:\n" + "".join(said))
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing(place: Path) -> None:
