@@ -14,7 +14,7 @@ from skywire_transport_discovery.feed import Feed
 from skywire_transport_discovery.grouping import Grouper
 from skywire_transport_discovery.standing import Heartbeat, Node, Transport
 from skywire_transport_discovery.store import calls, nodes, reconcile, transports
-from skywire_transport_discovery.store.calls import Call
+from skywire_transport_discovery.store.calls import Call, NotAllFirst
 from skywire_transport_discovery.store.database import Database
 from skywire_transport_discovery.store.reconcile import Reconciled
 from skywire_transport_discovery.store.transports import MAX_TRANSPORTS_PER_NODE, Said
@@ -115,7 +115,12 @@ class Registry:
             await grouper.close()
 
     async def _use_calls(self, asked: list[Call]) -> list[bool]:
-        return await self.database.write(calls.first_uses, asked)
+        try:
+            # Nearly always all of them are first, and then it is enough to count.
+            await self.database.write(calls.use_all, asked)
+        except NotAllFirst:
+            return await self.database.write(calls.first_uses, asked)
+        return [True] * len(asked)
 
     async def _register(self, batches: list[Sequence[SignedEntry]]) -> list[transports.Registered]:
         return await self.write(transports.register, batches, self._per_node)

@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from skywire_transport_discovery.feed import Feed
 from skywire_transport_discovery.registry import Registry
 from skywire_transport_discovery.store import changes, migrate, nodes, prune
-from skywire_transport_discovery.store.database import CONNECT_S
+from skywire_transport_discovery.store.postgres import CONNECT_S
 
 SWEEP_S = 0.5
 PRUNE_S = 5.0
@@ -110,6 +110,8 @@ class Upkeep:
             try:
                 while gone := await self._registry.write(prune.prune):
                     self.rows_pruned += gone
+                while await self._database.write(nodes.close_days):
+                    pass
             except Failure as failure:
                 self._log.warning("cannot prune", reason=failure.cause)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, select, text, update
 
-from skywire_transport_discovery.store.nodes import upsert
+from skywire_transport_discovery.store.nodes import all_done, upsert
 from skywire_transport_discovery.store.schema import nonces, used_calls
 
 
@@ -19,8 +19,24 @@ class Call(NamedTuple):
     until_ms: int
 
 
+_USE = text(
+    "INSERT INTO used_calls (key, nonce, until_ms) VALUES (:key, :nonce, :until_ms) ON CONFLICT (key, nonce) DO NOTHING"
+)
+
+
+class NotAllFirst(Exception):
+    """Some of the calls came before."""
+
+
+def use_all(db: Connection, calls: Sequence[Call]) -> None:
+    """Remember calls that nobody used before; raises NotAllFirst, and so undoes the transaction, if some were."""
+    rows = [{"key": bytes(key), "nonce": nonce, "until_ms": until} for key, nonce, until in sorted(calls)]
+    if not all_done(db, _USE, rows):
+        raise NotAllFirst
+
+
 def first_uses(db: Connection, calls: Sequence[Call]) -> list[bool]:
-    """Say of each call whether nobody used it before, and remember it. One statement: of many at once, one is first."""
+    """Say of each call whether nobody used it before, and remember it: the insert decides, so of many one is first."""
     rows = {(call.key, call.nonce): call for call in calls}
     statement = upsert(db, used_calls).on_conflict_do_nothing().returning(used_calls.c.key, used_calls.c.nonce)
     # Sorted, so that two replicas never wait for each other's rows crosswise.

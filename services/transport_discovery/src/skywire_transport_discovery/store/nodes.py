@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from skywire_common.errors import Failure
 from skywire_common.keys import PublicKey
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, select, tuple_, update
+from sqlalchemy import Connection, Executable, Row, bindparam, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from skywire_transport_discovery.standing import LEASE_MS, Endpoint, Heartbeat, Node, renew
@@ -61,8 +61,32 @@ def by_key(db: Connection, keys: Iterable[bytes]) -> dict[bytes, Node]:
 
 # Key, epoch as stored, endpoints as JSON, most hops.
 Words = tuple[bytes, int, str, int]
-# A heartbeat that changes nothing is one statement for all who come at once. What it must match makes it atomic.
-_SAME = tuple_(nodes.c.key, nodes.c.epoch, nodes.c.endpoints, nodes.c.max_hops).in_(bindparam("same", expanding=True))
+
+# Both write the same: the first for all who come at once, in one go; the second when not all of them match, to learn
+# which. What a row must match makes it atomic.
+_RENEWED = {
+    "online_ms": nodes.c.online_ms + now_ms() - nodes.c.last_seen_ms,
+    "last_seen_ms": now_ms(),
+    "lease_until_ms": now_ms() + LEASE_MS,
+}
+_RENEW_ALL = (
+    update(nodes)
+    .where(
+        nodes.c.key == bindparam("k"),
+        nodes.c.epoch == bindparam("e"),
+        nodes.c.endpoints == bindparam("w"),
+        nodes.c.max_hops == bindparam("m"),
+        nodes.c.alive,
+    )
+    .values(_RENEWED)
+)
+_WORDS = (nodes.c.key, nodes.c.epoch, nodes.c.endpoints, nodes.c.max_hops)
+_RENEW_SOME = (
+    update(nodes)
+    .where(tuple_(*_WORDS).in_(bindparam("same", expanding=True)), nodes.c.alive)
+    .values(_RENEWED)
+    .returning(*_WORDS)
+)
 
 
 def words_of(beat: Heartbeat) -> Words:
@@ -72,37 +96,18 @@ def words_of(beat: Heartbeat) -> Words:
 
 def renew_unchanged(db: Connection, beats: Sequence[Heartbeat]) -> set[Words]:
     """Renew the leases of those that live and say what they said before; return their words."""
-    same = [words_of(beat) for beat in beats if not beat.stopping]
+    same = sorted({words_of(beat) for beat in beats if not beat.stopping})
     if not same:
         return set()
-    now = changes.clock(db)
-    _note_online(db, now, _SAME, {"same": same})
-    statement = (
-        update(nodes)
-        .where(_SAME, nodes.c.alive)
-        .values(last_seen_ms=bindparam("now"), lease_until_ms=bindparam("until"))
-        .returning(nodes.c.key, nodes.c.epoch, nodes.c.endpoints, nodes.c.max_hops)
-    )
-    return {tuple(row) for row in db.execute(statement, {"same": same, "now": now, "until": now + LEASE_MS})}
+    if all_done(db, _RENEW_ALL, [dict(zip("kewm", words, strict=True)) for words in same]):
+        return set(same)
+    # Renewing twice is as good as once.
+    return {tuple(row) for row in db.execute(_RENEW_SOME, {"same": same})}
 
 
-def _note_online(db: Connection, now: int, whose: ColumnElement[bool], names: dict[str, Any]) -> None:
-    """Add the time since each of these living nodes' last heartbeat to its day."""
-    online = (
-        select(
-            nodes.c.key,
-            bindparam("day", type_=node_days.c.day.type),
-            bindparam("now", type_=node_days.c.online_ms.type) - nodes.c.last_seen_ms,
-        )
-        .where(whose, nodes.c.alive, nodes.c.last_seen_ms < bindparam("now"))
-        .order_by(nodes.c.key)
-    )
-    adding = upsert(db, node_days).from_select(["key", "day", "online_ms"], online)
-    adding = adding.on_conflict_do_update(
-        index_elements=[node_days.c.key, node_days.c.day],
-        set_={"online_ms": node_days.c.online_ms + adding.excluded.online_ms},
-    )
-    db.execute(adding, {"day": now // DAY_MS, "now": now, **names})
+def all_done(db: Connection, statement: Executable, rows: Sequence[dict[str, Any]]) -> bool:
+    """Run a statement once for each row, in one go; say whether each of them changed one."""
+    return db.execute(statement, rows).rowcount == len(rows)
 
 
 Beaten = Node | Failure
@@ -125,7 +130,7 @@ def beat(db: Connection, beats: Sequence[Heartbeat]) -> list[Beaten]:
             answers.append(known[one.key])
     changed = {key: node for key, node in known.items() if node is not before.get(key)}
     if changed:
-        _note_online(db, now, _THESE, {"keys": list(changed)})
+        _note_online(db, now, list(changed))
         _put(db, list(changed.values()))
     seen = [
         Change(Cause.NODE, key, node.alive)
@@ -138,6 +143,31 @@ def beat(db: Connection, beats: Sequence[Heartbeat]) -> list[Beaten]:
     if lives:
         transports.lives_changed(db, revision, now, lives, Cause.NODE)
     return answers
+
+
+def _note_online(db: Connection, now: int, keys: Sequence[bytes]) -> None:
+    """Count the time since each living node's last heartbeat."""
+    since = {"online_ms": nodes.c.online_ms + now - nodes.c.last_seen_ms}
+    db.execute(update(nodes).where(_THESE, nodes.c.alive).values(since), {"keys": list(keys)})
+
+
+def close_days(db: Connection) -> int:
+    """Move the time online of days that are over to node_days, a batch; return how many nodes' days were closed."""
+    today = changes.clock(db) // DAY_MS
+    over = list(db.scalars(select(nodes.c.key).where(nodes.c.day < today).limit(MAX_SWEEP).with_for_update()))
+    if not over:
+        return 0
+    these = nodes.c.key.in_(over)
+    ended = select(nodes.c.key, nodes.c.day, nodes.c.online_ms).where(these, nodes.c.day > 0, nodes.c.online_ms > 0)
+    adding = upsert(db, node_days).from_select(["key", "day", "online_ms"], ended)
+    db.execute(
+        adding.on_conflict_do_update(
+            index_elements=[node_days.c.key, node_days.c.day],
+            set_={"online_ms": node_days.c.online_ms + adding.excluded.online_ms},
+        )
+    )
+    db.execute(update(nodes).where(these).values(day=today, online_ms=0))
+    return len(over)
 
 
 def _visible(node: Node) -> tuple[object, ...]:
@@ -154,6 +184,8 @@ def _put(db: Connection, records: Sequence[Node]) -> None:
             "key": bytes(node.key),
             "epoch": _stored(node.epoch),
             "endpoints": _endpoints(node.endpoints),
+            # For new rows; the others keep what they have.
+            "day": node.last_seen_ms // DAY_MS,
         }
         for node in sorted(records)
     ]
@@ -219,7 +251,10 @@ _LIMITS_PAGE = (
     .limit(bindparam("most"))
 )
 _DAYS = (
-    select(node_days.c.day, node_days.c.online_ms).where(node_days.c.key == bindparam("key")).order_by(node_days.c.day)
+    select(node_days.c.day, node_days.c.online_ms)
+    .where(node_days.c.key == bindparam("key"))
+    .union_all(select(nodes.c.day, nodes.c.online_ms).where(nodes.c.key == bindparam("key"), nodes.c.day > 0))
+    .order_by("day")
 )
 
 

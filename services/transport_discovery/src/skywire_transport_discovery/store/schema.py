@@ -73,6 +73,9 @@ nodes = Table(
     Column("alive", Boolean(create_constraint=False), nullable=False),
     Column("last_seen_ms", BigInteger, nullable=False),
     Column("lease_until_ms", BigInteger, nullable=False),
+    # Time online since `day` (UTC, days since the epoch) began; then it moves to node_days.
+    Column("day", Integer, nullable=False, server_default=text("0")),
+    Column("online_ms", BigInteger, nullable=False, server_default=text("0")),
 )
 Index("ix_nodes_leases", nodes.c.lease_until_ms)
 

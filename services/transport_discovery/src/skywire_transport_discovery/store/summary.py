@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Connection, bindparam, case, cast, func, sele
 from skywire_transport_discovery.standing import Node
 from skywire_transport_discovery.store import nodes as node_rows
 from skywire_transport_discovery.store.changes import MAX_READ, Cause, Change, Logged, clock
-from skywire_transport_discovery.store.schema import changes, node_days, nodes, transports
+from skywire_transport_discovery.store.schema import changes, nodes, transports
 
 
 class Counts(NamedTuple):
@@ -50,9 +50,7 @@ def list_nodes(db: Connection, after: bytes, most: int) -> tuple[list[Listed], i
         for key, number, number_up in rows:
             before = total.get(key, (0, 0))
             total[key] = (before[0] + number, before[1] + number_up)
-    today = select(node_days.c.key, node_days.c.online_ms).where(
-        node_days.c.key.in_(keys), node_days.c.day == now // node_rows.DAY_MS
-    )
+    today = select(nodes.c.key, nodes.c.online_ms).where(nodes.c.key.in_(keys), nodes.c.day == now // node_rows.DAY_MS)
     online = {row.key: row.online_ms for row in db.execute(today)}
     return [Listed(found[key], *total.get(key, (0, 0)), online.get(key, 0)) for key in keys], now
 

@@ -55,22 +55,22 @@ _IS_EDGE = (
 )
 
 
-def _record(row: Row[Any]) -> Transport:
-    edges = (PublicKey(row.edge_a), PublicKey(row.edge_b))
-    entry = Entry(UUID(bytes=row.id), edges, row.kind, row.public)
-    return Transport(
-        SignedEntry(entry, (row.signature_a, row.signature_b), row.registered_s),
-        row.is_up,
-        (
-            EdgeState(row.said_a is not None, bool(row.said_a), row.said_a_s, row.alive_a),
-            EdgeState(row.said_b is not None, bool(row.said_b), row.said_b_s, row.alive_b),
-        ),
+def _record(row: Sequence[Any]) -> Transport:
+    # In the order of the table's columns, which is that of `_WHOLE`.
+    (key, edge_a, edge_b, kind, public, sig_a, sig_b, registered, said_a, said_b, at_a, at_b, up, _, live_a, live_b) = (
+        row
     )
+    entry = Entry(UUID(bytes=key), (PublicKey(edge_a), PublicKey(edge_b)), kind, public)
+    states = (
+        EdgeState(said_a is not None, bool(said_a), at_a, live_a),
+        EdgeState(said_b is not None, bool(said_b), at_b, live_b),
+    )
+    return Transport(SignedEntry(entry, (sig_a, sig_b), registered), up, states)
 
 
 def by_id(db: Connection, ids: Iterable[bytes]) -> dict[bytes, Transport]:
     """Return the transports of these ids that are registered."""
-    return {row.id: _record(row) for row in db.execute(_BY_ID, {"ids": list(set(ids))})}
+    return {row[0]: _record(row) for row in db.execute(_BY_ID, {"ids": list(set(ids))})}
 
 
 def by_edge(db: Connection, keys: Iterable[bytes]) -> dict[bytes, list[Transport]]:
