@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from skywire.setup_node.v1 import setup_node_pb2 as pb
@@ -67,7 +68,7 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
         setup_id = fields.identifier(request.setup_id, "setup_id")
         nodes = _named(request.rules)
         expiry = int(self._clock.epoch()) + check_time_to_live(request.time_to_live_s)
-        ends = await asyncio.gather(*(_end(self._renew(setup_id, node, expiry)) for node in nodes))
+        ends = await asyncio.gather(*(_end(partial(self._renew, setup_id, node, expiry)) for node in nodes))
         for failure in ends:
             if failure is not None:
                 raise failure
@@ -79,12 +80,12 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
         nodes = _named(request.rules)
         reason = fields.text(request.reason, MAX_REASON, "reason")
         closer = caller(context)
-        calls = [self._nodes.remove(node.public_key, setup_id, node.route_ids, STEP_SECONDS) for node in nodes]
+        calls = [partial(self._nodes.remove, node.public_key, setup_id, node.route_ids, STEP_SECONDS) for node in nodes]
         keys = [node.public_key for node in nodes]
         if request.tell:
             tell = fields.public_key(request.tell, "tell")
             loop_id = fields.identifier(request.loop_id, "loop_id")
-            calls.append(self._nodes.loop_closed(tell, loop_id, reason, 0, STEP_SECONDS, closer))
+            calls.append(partial(self._nodes.loop_closed, tell, loop_id, reason, 0, STEP_SECONDS, closer))
             keys.append(tell)
         ends = await asyncio.gather(*map(_end, calls))
         unreached = {key for key, failure in zip(keys, ends, strict=True) if failure is not None}
@@ -130,10 +131,10 @@ def _named(messages: Any) -> tuple[NodeRules, ...]:
     return nodes
 
 
-async def _end(call: Awaitable[None]) -> Failure | None:
+async def _end(call: Callable[[], Awaitable[None]]) -> Failure | None:
     """Return how a call failed; None if it did not."""
     try:
-        await call
+        await call()
     except Failure as failure:
         return failure
     return None
