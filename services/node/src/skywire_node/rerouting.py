@@ -87,7 +87,7 @@ class Rerouting:
                 if _is_fatal(failure):
                     loop.ended_by(failure)
                     return
-                loop.reason = str(failure)
+                loop.reason = f"{failure.code.value}: {failure.cause}"  # the fields are those of one try
                 await loop.wait_until_open(self._jitter(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
