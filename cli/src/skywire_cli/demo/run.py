@@ -21,7 +21,7 @@ from skywire_cli.demo.hops import rules_of
 from skywire_cli.demo.outcome import Outcome
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.output import size
-from skywire_cli.testnet.command import stop_on_signals
+from skywire_cli.testnet.command import printed_by, stop_on_signals
 from skywire_cli.testnet.identity import ProcessId
 from skywire_cli.testnet.network import Node, Testnet
 from skywire_cli.testnet.plan import AppPlan, Plan, Topology, links
@@ -38,6 +38,7 @@ APP_TIMEOUT = 600.0
 # Rules go with the loop, hop by hop; what takes longer waits for a lease and is wrong.
 SETTLE_TIMEOUT = 10.0
 _POLL = 0.05
+_LINES_SHOWN = 5
 
 
 class Steps:
@@ -100,28 +101,30 @@ async def _demo(
     outcome: Outcome, nodes: int, directory: Path | None, keep: bool, steps: Steps, kill: list[Callable[[], None]]
 ) -> None:
     processes: set[ProcessId] = set()
-    sockets: list[Path] = []
-    with workplace(directory, keep) as place:
-        steps.say(f"making a file of {size(outcome.size)} that does not compress")
-        outcome.sent_sha256 = await asyncio.to_thread(make_file, place / SENT, outcome.size)
-        steps.say(f"starting a discovery, a setup node and {nodes} nodes in a line, each a process")
-        net = Testnet(_plan(nodes, place, outcome), place / "net", shape=f"line of {nodes}", keep=keep)
-        kill.append(net.kill_all)
-        net.follow(steps.services)
-        async with net:
-            outcome.middle = [node.name for node in net.nodes[1:-1]]
-            sockets = [node.socket for node in net.nodes]
-            processes = await _processes(net)
-            await _transfer(net, place, outcome, steps)
-            await _ping(net, place, outcome, steps)
-            await _look_at_nodes(net, outcome, steps)
-            processes |= await _processes(net)
-            steps.say("taking everything down")
-    outcome.left = [
-        *(f"process {process.pid}" for process in processes if process.alive),
-        *(str(path) for path in sockets if path.exists()),
-        *([str(place)] if place.exists() and not keep else []),
-    ]
+    places: list[Path] = []
+    try:
+        with workplace(directory, keep) as place:
+            places.append(place)
+            steps.say(f"making a file of {size(outcome.size)} that does not compress")
+            outcome.sent_sha256 = await asyncio.to_thread(make_file, place / SENT, outcome.size)
+            steps.say(f"starting a discovery, a setup node and {nodes} nodes in a line, each a process")
+            net = Testnet(_plan(nodes, place, outcome), place / "net", shape=f"line of {nodes}", keep=keep)
+            kill.append(net.kill_all)
+            net.follow(steps.services)
+            async with net:
+                places += [node.socket for node in net.nodes]
+                processes = await _processes(net)
+                outcome.middle = [node.name for node in net.nodes[1:-1]]
+                await _transfer(net, place, outcome, steps)
+                await _ping(net, place, outcome, steps)
+                await _look_at_nodes(net, outcome, steps)
+                processes |= await _processes(net)
+                steps.say("taking everything down")
+    finally:
+        outcome.left = [
+            *(f"process {process.pid}" for process in processes if process.alive),
+            *(str(path) for path in dict.fromkeys(places) if path.exists() and not (keep and path == places[0])),
+        ]
 
 
 def _plan(nodes: int, place: Path, outcome: Outcome) -> Plan:
@@ -208,9 +211,9 @@ async def _until_stopped(node: Node, name: str) -> None:
             raise CliError(Exit.TIMEOUT, "DEADLINE", f"{name} on {node.name} did not end within {APP_TIMEOUT:.0f} s")
         await asyncio.sleep(_POLL)
     if app.reason != "exit code 0":
-        raise CliError(
-            Exit.CHECK_FAILED, "APP_FAILED", f"{name} on {node.name}: {app.reason}", f"its log: {node.state.log}"
-        )
+        last = "\n".join(printed_by(name, node.log)[-_LINES_SHOWN:])
+        hint = "with --keep the logs stay"
+        raise CliError(Exit.CHECK_FAILED, "APP_FAILED", f"{name} on {node.name}: {app.reason}", hint, {"it said": last})
 
 
 async def _look_at_nodes(net: Testnet, outcome: Outcome, steps: Steps) -> None:

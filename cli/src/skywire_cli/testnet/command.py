@@ -124,19 +124,22 @@ def logs(process: str, app: str | None, directory: Path) -> None:
     if found is None:
         names = ", ".join(service.name for service in state.services)
         raise CliError(Exit.USAGE, "NOT_FOUND", f"this testnet has {names}, not {process}")
-    for line in Path(found.log).read_text(errors="replace").splitlines():
-        if app is None:
-            click.echo(line)
-        elif (said := _printed_by(app, line)) is not None:
-            click.echo(json.dumps(said) if json_wanted() else said)
+    text = Path(found.log).read_text(errors="replace")
+    for line in text.splitlines() if app is None else printed_by(app, text):
+        click.echo(json.dumps(line) if json_wanted() and app is not None else line)
 
 
-def _printed_by(app: str, line: str) -> str | None:
-    try:
-        record = json.loads(line)
-    except ValueError:  # not the logger's: the interpreter's last words, perhaps
-        return None
-    return str(record["line"]) if record.get("app") == app and "line" in record else None
+def printed_by(app: str, log: str) -> list[str]:
+    """Return the lines that an app printed, from the log of its node."""
+    found = []
+    for line in log.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:  # not the logger's: the interpreter's last words, perhaps
+            continue
+        if isinstance(record, dict) and record.get("app") == app and "line" in record:
+            found.append(str(record["line"]))
+    return found
 
 
 def _make(

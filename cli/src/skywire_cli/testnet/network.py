@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
+from skywire.node.v1 import node_admin_pb2 as node_pb
 from skywire.transport_discovery.v1 import transport_discovery_pb2 as discovery_pb
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
@@ -157,7 +158,7 @@ class Testnet:
         self._set(Status.READY)
 
     async def connected(self, timeout: float = CONNECT_TIMEOUT) -> None:
-        """Wait until every node is READY and every planned link up at both ends and in the discovery.
+        """Wait until every node is READY with its apps, every planned link up at both ends and in the discovery.
 
         Raises CliError that says what is missing.
         """
@@ -287,6 +288,7 @@ class Testnet:
         wanted = {self.nodes[index].key for index in self.plan.neighbours(node.number - 1)}
         try:
             summary = await node.admin.summary()
+            starting = [app.name for app in await node.admin.apps() if _is_starting(app)]
             up = {
                 PublicKey(seen.remote)
                 for seen in await node.admin.transports()
@@ -310,6 +312,8 @@ class Testnet:
             return f"the discovery does not route from {node.name} to {_names(self.nodes, wanted - routed)}"
         if summary.state != "READY":
             return f"{node.name} is {' '.join((summary.state, *summary.reasons))}"
+        if starting:
+            return f"{', '.join(starting)} on {node.name} has not said Init"
         return None
 
     def _set(self, status: Status, reason: str = "") -> None:
@@ -345,6 +349,11 @@ def clean(directory: Path, state: State, *, everything: bool) -> None:
         (directory / STATE_FILE).unlink(missing_ok=True)
         if not any(directory.iterdir()):
             directory.rmdir()
+
+
+def _is_starting(app: node_pb.App) -> bool:
+    """Say whether an app that starts by itself is on its way; one that has ended already has a reason."""
+    return app.auto_start and (app.state == "STARTING" or (app.state == "STOPPED" and not app.reason))
 
 
 def _key(path: Path) -> str:
