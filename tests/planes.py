@@ -205,6 +205,9 @@ class Net:
     async def renew(self, routes: Routes) -> int:
         return int(time.time()) + 7200
 
+    async def unreached(self, routes: Routes, node: PublicKey) -> Failure | None:
+        return None
+
     def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
         self.closed.append(loop_id)
 

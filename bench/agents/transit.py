@@ -43,6 +43,9 @@ class Nobody:
     async def renew(self, routes: Routes) -> int:
         raise Failure(ErrorCode.UNAVAILABLE, "no loops here")
 
+    async def unreached(self, routes: Routes, node: PublicKey) -> Failure | None:
+        return None
+
     def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
         raise Failure(ErrorCode.UNAVAILABLE, "no loops here")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from skywire_common.errors import Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import PathPair
 from skywire_common.rules import NodeRules, PlacedRule
@@ -94,6 +95,9 @@ class SetUps(Protocol):
 
     async def renew(self, routes: Routes) -> int:
         """Have the rules of a loop live longer; return their new expiry, epoch seconds."""
+
+    async def unreached(self, routes: Routes, node: PublicKey) -> Failure | None:
+        """Say why setup nodes do not reach a node of these routes; None if they do, or if nobody knows."""
 
     def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
         """Have the rules of a loop removed in the background, and its other edge told if there is one to tell."""

@@ -2,7 +2,8 @@
 
 A loop that lost its route is PAUSED; nothing that its app wrote is lost. Its initiator asks for a new pair of routes at
 once, then again with growing pauses, until packets pass, the responder no longer knows the loop, or the loop's patience
-is over. The responder asks too, but only when the initiator has had time for several tries of its own.
+is over. The responder asks too, but only when the initiator has had time for several tries of its own. An end that
+setup nodes do not reach either, after UNREACHED_SECONDS, is taken for dead: only a lost way is worth all the patience.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from skywire_node.loop_setup import Routes, SetUps, Wanted
 from skywire_node.loops import Loops
 from skywire_node.racing import race
 from skywire_node.routed_loop import RoutedLoop
+from skywire_node.stories import way
 
 PATIENCE = 60.0  # seconds
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 RESPONDER_WAITS = 8.0
+UNREACHED_SECONDS = 15.0
 PROOF_SECONDS = 1.5  # how long fresh routes have to show that packets pass
 RENEW_CHECK = 10.0
 _FATAL = frozenset({ErrorCode.LOOP_RESET, ErrorCode.HANDSHAKE_FAILED, ErrorCode.DUPLICATE_IDENTITY})
@@ -66,7 +69,8 @@ class Rerouting:
 
     async def _find(self, loop: RoutedLoop) -> None:
         clock = self.loops.clock
-        until = clock() + self._patience
+        began = clock()
+        until = began + self._patience
         pause = FIRST_PAUSE
         if not loop.initiator:
             await loop.wait_until_open(RESPONDER_WAITS)
@@ -83,15 +87,30 @@ class Rerouting:
             try:
                 await self._try(loop)
             except Failure as failure:
-                log.info("no other route yet", loop=loop.loop_id.hex(), why=str(failure))
+                loop.story.note("no other route yet", str(failure), failure.fields.setup_id)
+                setup_id = (failure.fields.setup_id or loop.routes.setup_id).hex()
+                log.info("no other route yet", loop_id=loop.loop_id.hex(), setup_id=setup_id, why=str(failure))
                 if _is_fatal(failure):
                     loop.ended_by(failure)
                     return
                 loop.reason = f"{failure.code.value}: {failure.cause}"  # the fields are those of one try
+                if clock() - began >= UNREACHED_SECONDS and await self._is_dead(loop):
+                    return
                 await loop.wait_until_open(self._jitter(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 await loop.wait_until_open(PROOF_SECONDS)
+
+    async def _is_dead(self, loop: RoutedLoop) -> bool:
+        """Say whether setup nodes do not reach the other end either; if so, end the loop."""
+        remote = loop.remote.public_key
+        why = await self._setups.unreached(loop.routes, remote)
+        if why is None or not loop.waiting_for_route:
+            return False
+        cause = f"no route for {UNREACHED_SECONDS:.0f} s, and no setup node reaches the other end: {why.cause}"
+        fields = FailureFields(hop_key=remote, setup_id=loop.loop_id, retryable=True)
+        loop.abort(Failure(ErrorCode.UNAVAILABLE, cause, fields))
+        return True
 
     async def _try(self, loop: RoutedLoop) -> None:
         before = loop.offered
@@ -107,18 +126,20 @@ class Rerouting:
             return
         self.loops.reroute(loop, routes)
         self._setups.close_later(old, loop.loop_id, None, "rerouted")
-        log.info("rerouted", loop=loop.loop_id.hex(), setup_id=routes.setup_id.hex())
+        log.info("rerouted", loop_id=loop.loop_id.hex(), setup_id=routes.setup_id.hex())
 
     async def _install(self, loop: RoutedLoop, paths: PathPair) -> Routes:
         """Have one pair of paths installed for the loop; raises Failure and leaves nothing here."""
         setup_id = self._draw(16)
         forward_id, app_id = self.loops.reserve(setup_id)
+        loop.story.note("set-up", way(paths), setup_id)
         try:
             made = await self._setups.reroute(
                 Wanted(setup_id, loop.loop_id, loop.local, loop.remote, self.loops.epoch, paths, forward_id, app_id)
             )
             self.loops.install(setup_id, made)
-        except BaseException:
+        except BaseException as error:
+            loop.story.note("set-up failed", str(error), setup_id)
             self.loops.give_up(setup_id)
             raise
         return self.loops.routes_of(setup_id, forward_id, app_id, made, paths)
@@ -147,7 +168,9 @@ class Rerouting:
             self.loops.renew_own(routes, expiry)
             routes.expiry, routes.lifetime = expiry, expiry - self._epoch_clock()
         except Failure as failure:
-            log.warning("rules not renewed", loop=loop.loop_id.hex(), why=str(failure))
+            log.warning(
+                "rules not renewed", loop_id=loop.loop_id.hex(), setup_id=routes.setup_id.hex(), why=str(failure)
+            )
             if failure.code is ErrorCode.ROUTE_LOST:
                 loop.route_lost(str(failure))
         finally:

@@ -124,6 +124,16 @@ class RouteSetUps:
         """Have the rules of a loop live longer; return their new expiry, epoch seconds."""
         return await self._setup_nodes.renew_loop(routes.setup_id, routes.rules)
 
+    async def unreached(self, routes: Routes, node: PublicKey) -> Failure | None:
+        """Have a setup node call a node of these routes, by renewing its rules; return why it could not, if so."""
+        rules = [part for part in routes.rules if part.public_key == node]
+        try:
+            await self._setup_nodes.renew_loop(routes.setup_id, rules)
+        except Failure as failure:
+            if failure.fields.hop_key == node and failure.code in (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE):
+                return failure
+        return None
+
     def close_later(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
         """Have the rules of a loop removed in the background; without a setup node they end by their leases."""
         self._spawn(self._close(routes, loop_id, tell, reason), "close loop")
