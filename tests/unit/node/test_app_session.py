@@ -10,8 +10,9 @@ from skywire_common import appframes as af
 from skywire_common.appframes import FrameType
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
+from skywire_common.loop.receiving import RECEIVE_WINDOW
 from skywire_node.app_loop import MAX_LOOP_QUEUE
-from skywire_node.app_session import MAX_WINDOW, Limits, State
+from skywire_node.app_session import MAX_SHARE, MAX_WINDOW, OVERCOMMIT, Limits, State
 from unit.node.app_driver import FAR, OWN, Driver, RecordingLoop, closes, payloads, refusal
 
 INIT = af.encode_init(af.Init("app", "1.0"))
@@ -113,7 +114,7 @@ def test_toward_an_app_no_more_sends_are_unanswered_than_it_said(window: int) ->
         received += payloads(new)
         frames = new
     assert received == data
-    assert loop.granted == len(data)
+    assert loop.granted == len(data) + MAX_SHARE - RECEIVE_WINDOW
     assert driver.session.queued == 0
     assert driver.session.stalled == 0
 
@@ -208,7 +209,7 @@ def test_loops_per_app_are_bounded() -> None:
 
 
 def test_bytes_queued_per_app_and_per_loop_are_bounded() -> None:
-    driver = Driver(limits=Limits(queued=100_000))
+    driver = Driver(limits=Limits(queued=100_000 // OVERCOMMIT))
     first, second = driver.dialled(50_000), driver.dialled(50_001)
     first.reader.on_data(bytes(60_000))
     second.reader.on_data(bytes(60_000))
@@ -224,6 +225,27 @@ def test_bytes_queued_per_app_and_per_loop_are_bounded() -> None:
     assert loop.calls == []
     loop.reader.on_data(b"x")
     assert loop.calls[0][0] == "close"
+
+
+def test_what_loops_are_granted_together_is_bounded() -> None:
+    queued = 4 << 20
+    driver = Driver(limits=Limits(queued=queued))
+    granted = []
+    for port in range(50_000, 50_064):
+        loop = driver.dialled(port)
+        delivered = 0
+        for _ in range(6):  # the app keeps up for a while, then reads no more
+            size = RECEIVE_WINDOW + loop.granted - delivered
+            loop.reader.on_data(bytes(size))
+            delivered += size
+            frames = driver.frames(1 << 30)
+            while frames:
+                frames = [new for _, request_id, _ in frames for new in driver.succeed(request_id)]
+        assert loop.calls == []
+        granted.append(RECEIVE_WINDOW + loop.granted - delivered)
+    assert granted[0] == queued
+    assert granted[-1] == queued // 64
+    assert sum(granted) <= OVERCOMMIT * queued
 
 
 def test_requests_without_waiting_for_answers_are_bounded() -> None:

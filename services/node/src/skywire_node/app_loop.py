@@ -3,7 +3,13 @@
 Theory of operation. Bytes of the remote app gather in `_inbox` and leave as Sends of up to 48,000 bytes, at most
 `window` of them unanswered (one, to an app that knows only the original protocol); each answer grants the loop as many
 bytes. Bytes of the app go into the loop while it takes them; the Send that filled it and all after it stay unanswered
-until the loop has room, and that is what slows the app down. These ends are kept apart:
+until the loop has room, and that is what slows the app down.
+
+How many bytes may wait for the app (`_room`) begins at what a loop grants unasked and doubles whenever the app has
+taken as many, up to the loop's share of what may wait on all loops of the app together; a loop that has more than its
+share gives it back.
+
+These ends are kept apart:
 
     app_end    what the app said by Close      OPEN → HALF → FULL, acted on after every Send before it
     loop_end   what the loop said              OPEN → HALF (on_end) → FULL (on_closed)
@@ -23,6 +29,7 @@ from typing import Protocol
 from skywire_common import appframes
 from skywire_common.appframes import FrameType, LoopAddr
 from skywire_common.errors import ErrorCode, Failure
+from skywire_common.loop.receiving import RECEIVE_WINDOW
 
 from skywire_node.edge import Loop
 
@@ -58,6 +65,10 @@ class Pipe(Protocol):
     def ready(self, loop: AppLoop) -> None:
         """Say that `sendable` may have become true."""
 
+    @property
+    def share(self) -> int:
+        """How many bytes may wait for the app on one loop, at the present number of loops."""
+
     def queue(self, size: int) -> bool:
         """Count bytes that wait for the app (negative: no longer); False if that is over the app's limit."""
 
@@ -83,7 +94,9 @@ class AppLoop:
         self._window = window
         self._half_close = half_close
         self.confirm = Confirm.DONE if confirmed else Confirm.NEEDED
-        self._inbox = bytearray()
+        self._inbox: deque[bytes | memoryview] = deque()
+        self._waiting = 0  # bytes of `_inbox`
+        self._room = RECEIVE_WINDOW
         self._unanswered = 0
         self._writable = True
         self._taken: int | None = None
@@ -152,8 +165,9 @@ class AppLoop:
         if self.app_end is End.FULL:
             self.loop.consumed(len(data))
             return
-        self._inbox += data
-        if not self._pipe.queue(len(data)) or len(self._inbox) > MAX_LOOP_QUEUE:
+        self._inbox.append(bytes(data))
+        self._waiting += len(data)
+        if not self._pipe.queue(len(data)) or self._waiting > MAX_LOOP_QUEUE:
             failure = Failure(ErrorCode.LIMIT_REACHED, "the app reads too slowly for all of its loops")
             self._drop_inbox()
             self.break_off(failure.within(limit="app_queue"))
@@ -218,12 +232,10 @@ class AppLoop:
             body = appframes.encode_confirm(self.loop.local, self.loop.remote)
             return appframes.frame(FrameType.CONFIRM_LOOP, request_id, body), FrameType.CONFIRM_LOOP, 0
         if self._inbox:
-            with memoryview(self._inbox) as whole, whole[: appframes.SAFE_PAYLOAD] as part:
-                size = len(part)
-                frame = appframes.send(self.prefix, request_id, part)
-            del self._inbox[:size]
+            payload = self._next_payload()
+            self._waiting -= len(payload)
             self._unanswered += 1
-            return frame, FrameType.SEND, size
+            return appframes.send(self.prefix, request_id, payload), FrameType.SEND, len(payload)
         self._told = self._end_to_tell()
         reason = str(self.reason) if self.reason is not None and self._half_close else ""
         close = appframes.Close(self.addr, half=self._told is End.HALF, reason=reason)
@@ -269,13 +281,29 @@ class AppLoop:
             self._pipe.succeed(request_id)
         self._forget_if_told()
 
+    def _next_payload(self) -> bytes | memoryview:
+        """Take what fits one frame: whole pieces, and part of one only if it is larger than a frame."""
+        inbox, room = self._inbox, appframes.SAFE_PAYLOAD
+        if len(inbox[0]) > room:
+            large = memoryview(inbox[0])
+            inbox[0] = large[room:]
+            return large[:room]
+        pieces = []
+        while inbox and len(inbox[0]) <= room:
+            room -= len(inbox[0])
+            pieces.append(inbox.popleft())
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     def _consumed(self, size: int) -> None:
+        """Grant the loop what the app took; more while its room may grow, less while it is over its share."""
         self._pipe.queue(-size)
         if self.loop_end is not End.FULL:
-            self.loop.consumed(size)
+            change = max(min(self._pipe.share - self._room, size), -size)
+            self._room += change
+            self.loop.consumed(size + change)
 
     def _drop_inbox(self) -> None:
-        size = len(self._inbox)
+        size, self._waiting = self._waiting, 0
         self._inbox.clear()
         if size:
             self._consumed(size)

@@ -30,7 +30,12 @@ from skywire_node.edge import Loop
 MAX_WINDOW = 64
 BACKLOG = 64
 MAX_LOOPS = 1_024
+# What the loops of an app may have waiting for it together is shared among them, but a loop keeps what it was granted
+# while they were fewer until it is read, so in the worst case there are several times as many bytes (1 + ln of the
+# growth, and RECEIVE_WINDOW for each). Over OVERCOMMIT times, somebody broke the rules.
 MAX_QUEUED = 64 << 20
+OVERCOMMIT = 8
+MAX_SHARE = 4 << 20
 TAKE_SIZE = 512 << 10
 
 _RETRYABLE = FailureFields(retryable=True)
@@ -210,11 +215,16 @@ class AppSession:
             self._ready.append(loop)
             self._shell.wake()
 
+    @property
+    def share(self) -> int:
+        """Return how many bytes may wait for the app on each of its loops."""
+        return min(self._limits.queued // max(len(self.loops), 1), MAX_SHARE)
+
     def queue(self, size: int) -> bool:
         """Count bytes that wait for the app."""
         if self.state is State.READY:
             self.queued += size
-        return self.queued <= self._limits.queued
+        return self.queued <= OVERCOMMIT * self._limits.queued
 
     def over(self, loop: AppLoop) -> None:
         """Pass on that a loop's port is free."""

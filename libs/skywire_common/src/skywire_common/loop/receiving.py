@@ -1,7 +1,8 @@
 """The receiving half of a loop: put bytes in order, grant a window, say what arrived.
 
-The window counts from what the app consumed, so a slow app slows its own sender and nobody else. Bytes beyond a gap are
-kept, in at most MAX_RANGES ranges; what would open one range more is not taken and is sent again.
+The window is what the reader grants: RECEIVE_WINDOW at first, then as many bytes as it says by `consumed`, so a slow
+app slows its own sender and nobody else, and a quick one may be granted more than it took. Bytes beyond a gap are kept,
+in at most MAX_RANGES ranges; what would open one range more is not taken and is sent again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from bisect import bisect_right
 from skywire_common.errors import LoopError
 from skywire_common.loop.frames import MAX_RANGES, Ack, Close, CloseMode, Data, close_units
 
-RECEIVE_WINDOW = 4 * 1024 * 1024  # bytes granted beyond what the app consumed
+RECEIVE_WINDOW = 256 * 1024  # bytes granted before the reader says anything
 ACK_DELAY = 0.025  # seconds that an ack may wait for company
 
 
@@ -21,8 +22,8 @@ class Receiving:
     __slots__ = (
         "_announced",
         "_beyond",
-        "_consumed",
         "_final",
+        "_granted",
         "_largest",
         "_largest_at",
         "_next",
@@ -33,8 +34,8 @@ class Receiving:
 
     def __init__(self) -> None:
         self._next = 0  # every byte below was delivered
-        self._consumed = 0
-        self._announced = RECEIVE_WINDOW  # absolute offset up to which the other side may send
+        self._granted = RECEIVE_WINDOW  # offset up to which the reader lets the other side send
+        self._announced = RECEIVE_WINDOW  # what the other side knows of that
         self._beyond: list[tuple[int, int, bytes]] = []  # start, end, bytes: ascending, apart from each other
         self._largest = 0
         self._largest_at = 0.0
@@ -109,21 +110,21 @@ class Receiving:
     def discard(self, now: float) -> None:
         """Nobody reads any more: take and forget what comes."""
         self.discarding = True
-        self.consumed(self._next - self._consumed, now)
+        self.consumed(max(self._next + RECEIVE_WINDOW - self._granted, 0), now)
         if self._final is not None:
             self._beyond.clear()
             self._next = max(self._next, self._final)
 
     def consumed(self, size: int, now: float) -> None:
-        """The app took `size` bytes more; a quarter of the window freed is worth an ack of its own."""
-        self._consumed += size
-        if self._consumed + RECEIVE_WINDOW - self._announced >= RECEIVE_WINDOW // 4:
+        """Grant `size` bytes more; what makes a quarter of the sender's window is worth an ack of its own."""
+        self._granted += size
+        if (self._granted - self._announced) * 4 >= self._granted - self._next:
             self.ack_due = now
 
     def ack(self, now: float, most_ranges: int = MAX_RANGES) -> Ack:
         """Make the acknowledgement that is due."""
         self.ack_due = None
-        self._announced = max(self._announced, self._consumed + RECEIVE_WINDOW)
+        self._announced = self._granted
         ranges = tuple((start, end) for start, end in self._ranges()[:most_ranges])
         held_back = max(now - self._largest_at, 0.0)
         next_offset = self._next
