@@ -12,6 +12,9 @@ from bench.yardsticks.tcp import through
 NODES = 3
 STREAMS = 20
 MESSAGE = 1024
+# Plain TCP through three C relays on the machine that the targets were set on: MB/s, µs (docs/performance.md).
+REFERENCE_TCP = 983.0
+REFERENCE_TRIP_P99 = 308.0
 
 
 async def _three(run: Run) -> Line:
@@ -43,7 +46,7 @@ async def bulk(run: Run) -> list[Figure]:
             share(0.25),
             await _beside(run),
             [flow.total for flow in theirs],
-            {"cores used": _shares(last), "CPU s per GB": last.cpu_per(last.total * last.seconds * 1e3)},
+            details={"cores used": _shares(last), "CPU s per GB": last.cpu_per(last.total * last.seconds * 1e3)},
         )
     ]
 
@@ -64,7 +67,7 @@ async def together(run: Run) -> list[Figure]:
             share(1.0),
             "one loop",
             [flow.total for flow in one],
-            {"cores used": _shares(many[-1])},
+            details={"cores used": _shares(many[-1])},
         ),
         Figure(f"bulk, {STREAMS} loops, slowest ÷ fastest", "", [flow.evenness for flow in many], at_least(0.8)),
         Figure(
@@ -81,7 +84,11 @@ async def together(run: Run) -> list[Figure]:
 async def messages(run: Run) -> list[Figure]:
     """P3: messages of 1 KB on one loop, each written and read by itself."""
     pair = (await _three(run)).message_pair(NODES)
-    flows = [await pair.flow(run, size=MESSAGE) for _ in range(run.rounds)]
+    beside = await through(run, NODES)
+    flows, theirs = [], []
+    for _ in range(run.rounds):
+        theirs.append((await beside.flow(run)).total * 1e6 / MESSAGE)
+        flows.append(await pair.flow(run, size=MESSAGE))
     last = flows[-1]
     rates = [flow.total * 1e6 / MESSAGE for flow in flows]
     per_message = last.cpu_per(rates[-1] * last.seconds)
@@ -92,6 +99,9 @@ async def messages(run: Run) -> list[Figure]:
             "messages/s",
             rates,
             at_least(50_000),
+            f"{await _beside(run)}, their bytes",
+            theirs,
+            reference=REFERENCE_TCP * 1e6 / MESSAGE,
             details={"CPU per message": shown, "cores used": _shares(last)},
         )
     ]
@@ -108,7 +118,15 @@ async def round_trips(run: Run) -> list[Figure]:
     name = await _beside(run)
     return [
         Figure("16 B round trip p50", "µs", [p50 for p50, _ in ours], multiple(2.0), name, [p50 for p50, _ in theirs]),
-        Figure("16 B round trip p99", "µs", [p99 for _, p99 in ours], at_most(1000), name, [p99 for _, p99 in theirs]),
+        Figure(
+            "16 B round trip p99",
+            "µs",
+            [p99 for _, p99 in ours],
+            at_most(1000),
+            name,
+            [p99 for _, p99 in theirs],
+            reference=REFERENCE_TRIP_P99,
+        ),
     ]
 
 

@@ -16,7 +16,7 @@ from bench.run import Bench, Run
 
 NODES = 3
 AT_ONCE = 16
-# Of the machine that the targets were measured on (design of the benches, docs/performance.md).
+# On the machine that the targets were set on (docs/performance.md).
 REFERENCE_CALL_MS = 0.53
 
 
