@@ -10,11 +10,14 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_common.rules import ForwardRule, PlacedRule
+from skywire_node import store as store_module
 from skywire_node.keeping import RuleKeeper
 from skywire_node.schema import METADATA
 from skywire_node.store import FILE_NAME, KeptTransport, Store
@@ -138,3 +141,9 @@ async def test_a_directory_that_cannot_be_made_is_refused_with_a_reason(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(Failure):
         await Store.open(tmp_path / "file" / "below")
+
+
+def test_the_names_of_the_migrations_tell_the_newest_one() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(store_module._MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == store_module.head()

@@ -13,9 +13,6 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from skywire_common import rules as rule_codec
 from skywire_common.errors import DecodeError, ErrorCode, Failure
 from skywire_common.keys import PublicKey
@@ -139,7 +136,7 @@ async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
         async with engine.begin() as connection:
             yield connection
-    except (SQLAlchemyError, CommandError) as error:
+    except SQLAlchemyError as error:
         raise _failure(error) from error
 
 
@@ -159,11 +156,27 @@ def _failure(error: Exception) -> Failure:
     return Failure(ErrorCode.UNAVAILABLE, f"the node's file cannot be used: {cause}")
 
 
+def head() -> str:
+    """Return the newest revision of the schema: migrations are numbered in the names of their files."""
+    return max(path.stem for path in (_MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+
+
 def _migrate(connection: sa.Connection) -> None:
+    """Bring the file to the newest revision. Alembic costs a third of a start, so it is loaded when it has work."""
+    has_table = sa.inspect(connection).has_table("alembic_version")
+    if has_table and connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == head():
+        return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:  # for example: the file was made by a newer node
+        raise _failure(error) from error
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
