@@ -81,6 +81,15 @@ class NodeAdmin:
         """Close a loop, both directions."""
         await self._call("CloseLoop", pb.CloseLoopRequest(loop_id=loop_id), pb.CloseLoopResponse)
 
+    async def trace_loop(self, loop_id: bytes, seconds: float, *, standby: bool) -> pb.TraceLoopResponse:
+        """Ask every hop of a loop's route, and wait so long for the last answer."""
+        request = pb.TraceLoopRequest(loop_id=loop_id, timeout_ms=int(seconds * 1000), standby=standby)
+        return await self._call("TraceLoop", request, pb.TraceLoopResponse, seconds + TIMEOUT)
+
+    async def explain_loop(self, prefix: str) -> pb.ExplainLoopResponse:
+        """Return the life of a loop by the first digits of its id or of one of its set-ups' ids."""
+        return await self._call("ExplainLoop", pb.ExplainLoopRequest(id=prefix), pb.ExplainLoopResponse)
+
     async def set_log_level(self, level: str) -> None:
         """Log from `level` up: debug, info, warning or error."""
         await self._call("SetLogLevel", pb.SetLogLevelRequest(level=level), pb.SetLogLevelResponse)

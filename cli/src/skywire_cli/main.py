@@ -16,6 +16,7 @@ _COMMANDS = {
     "demo": Lazy("skywire_cli.demo.command", "demo", "Four nodes, a file and 1,000 pings through them, checked."),
     "discovery": Lazy("skywire_cli.discovery", "discovery", "Look into the transport discovery and look after it."),
     "keygen": Lazy("skywire_cli.keygen", "keygen", "Make a secret key."),
+    "loop": Lazy("skywire_cli.loop", "loop", "Follow one loop: trace its route, explain its life."),
     "node": Lazy("skywire_cli.node", "node", "Look into a node and steer it."),
     "route": Lazy("skywire_cli.route", "route", "Find routes."),
     "testnet": Lazy("skywire_cli.testnet.command", "testnet", "Run a whole network on this machine."),

@@ -23,7 +23,7 @@ from skywire_common.rpc.server import RpcServer
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
 from skywire_node.admin import ACCESS, SERVICE, NodeAdminService
 from skywire_node.table import Removed, RoutingTable
-from skywire_node.views import AppView, LoopView, Summary, TransportView
+from skywire_node.views import AppView, EventView, HopView, LoopView, StoryView, Summary, TraceView, TransportView
 
 OWN, REMOTE = SecretKey.generate(), SecretKey.generate()
 TRANSPORT = UUID(int=77)
@@ -45,6 +45,8 @@ LOOP = LoopView(
     routes=PathPair(THERE, BACK),
     reroutes=2,
 )
+TRACED_HERE = HopView(OWN.public, 5, "PASSED_ON", None, TRANSPORT, 0.0, 0.0, 7, 8, 9, 0.25)
+TRACED_THERE = HopView(REMOTE.public, 6, "ARRIVED", TRANSPORT, None, 0.002, 0.0001, 0, 0, 9, 0.0)
 SUMMARY = Summary(
     epoch=1 << 63,
     uptime=12.7,
@@ -78,6 +80,7 @@ class Owner:
         self.apps = {name: app(name) for name in ("helloworld", "chat")}
         self.transports = [transport(REMOTE.public), transport(OWN.public, "other")]
         self.closed: list[bytes] = []
+        self.traced: list[tuple[bytes, float, bool]] = []
         self.removed: list[Any] = []
         self.level = "info"
 
@@ -122,6 +125,14 @@ class Owner:
 
         def close(self, loop_id: bytes) -> None:
             self.owner.closed.append(loop_id)
+
+        async def trace(self, loop_id: bytes, seconds: float, standby: bool) -> TraceView:
+            self.owner.traced.append((loop_id, seconds, standby))
+            return TraceView((TRACED_HERE, TRACED_THERE), True, "", bytes(16), 1)
+
+        def explain(self, prefix: str) -> StoryView:
+            event = EventView(1_000.5, "set-up", "02ab → 03cd", bytes(16))
+            return StoryView(LOOP.loop_id, "helloworld", LOOP.local, LOOP.remote, True, "CLOSED", (event,), len(prefix))
 
         def rules_removed(self, removed: Removed) -> None:
             self.owner.removed += [route_id for route_id, _ in removed]
@@ -245,6 +256,36 @@ async def test_loops(world: World) -> None:
     assert not second.HasField("routes")
     await world.call(pb.CloseLoopRequest(loop_id=LOOP.loop_id))
     assert world.owner.closed == [LOOP.loop_id]
+
+
+async def test_a_trace(world: World) -> None:
+    traced = await world.call(pb.TraceLoopRequest(loop_id=LOOP.loop_id, standby=True))
+    here, there = traced.hops
+    assert (here.public_key, here.status, here.transport_in, here.transport_out) == (
+        OWN.public,
+        "PASSED_ON",
+        b"",
+        TRANSPORT.bytes,
+    )
+    assert (here.queued, here.drops, here.packets, here.idle_ms) == (7, 8, 9, 250)
+    assert (there.status, there.transport_out, there.round_trip_us, there.held_us) == ("ARRIVED", b"", 2000, 100)
+    assert (traced.arrived, traced.reason, traced.forged) == (True, "", 1)
+    await world.call(pb.TraceLoopRequest(loop_id=LOOP.loop_id, timeout_ms=300))
+    assert world.owner.traced == [(LOOP.loop_id, 2.0, True), (LOOP.loop_id, 0.3, False)]
+    with pytest.raises(Failure) as caught:
+        await world.call(pb.TraceLoopRequest(loop_id=LOOP.loop_id, timeout_ms=10_001))
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+async def test_a_life(world: World) -> None:
+    story = await world.call(pb.ExplainLoopRequest(id="00010203"))
+    assert (story.loop_id, story.state, story.app, story.initiator) == (LOOP.loop_id, "CLOSED", "helloworld", True)
+    assert (story.local.port, story.remote.port, story.left_out) == (50_000, 80, 8)
+    (event,) = story.events
+    assert (event.at_ms, event.what, event.setup_id) == (1_000_500, "set-up", bytes(16))
+    with pytest.raises(Failure) as caught:
+        await world.call(pb.ExplainLoopRequest(id="0" * 33))
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 
 async def test_the_log_level(world: World) -> None:

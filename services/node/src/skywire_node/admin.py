@@ -19,14 +19,16 @@ from skywire_common.keys import PublicKey
 from skywire_common.rpc.server import Access
 from skywire_common.rules import APP_TYPE
 
-from skywire_node.leases import Installed
+from skywire_node.leases import SETUP_ID_SIZE, Installed
 from skywire_node.table import Removed, RoutingTable
-from skywire_node.views import AppView, LoopView, Summary, TransportView
+from skywire_node.views import AppView, EventView, HopView, LoopView, StoryView, Summary, TraceView, TransportView
 
 SERVICE = "skywire.node.v1.NodeAdmin"
 MAX_DROPPED_AT_ONCE = 10_000
 MAX_NAME = 64
 MAX_ADDRESS = 256
+TRACE_MS = 2_000
+MAX_TRACE_MS = 10_000
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _METHODS = (
     "GetSummary",
@@ -40,6 +42,8 @@ _METHODS = (
     "DropRules",
     "ListLoops",
     "CloseLoop",
+    "TraceLoop",
+    "ExplainLoop",
     "SetLogLevel",
 )
 ACCESS = {f"/{SERVICE}/{method}": Access.LOCAL for method in _METHODS}
@@ -79,6 +83,12 @@ class Loops(Protocol):
 
     def close(self, loop_id: bytes) -> None:
         """Close a loop in order; raises Failure (NOT_FOUND)."""
+
+    async def trace(self, loop_id: bytes, seconds: float, standby: bool) -> TraceView:
+        """Ask the hops of a loop's route; raises Failure (NOT_FOUND, LIMIT_REACHED)."""
+
+    def explain(self, prefix: str) -> StoryView:
+        """Tell a loop's life by the first digits of its id; raises Failure (NOT_FOUND, INVALID_ARGUMENT)."""
 
     def rules_removed(self, removed: Removed) -> None:
         """Learn that these rules are gone from the table."""
@@ -198,6 +208,33 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
         self._loops.close(fields.identifier(request.loop_id, "loop_id"))
         return pb.CloseLoopResponse()
 
+    async def TraceLoop(self, request: pb.TraceLoopRequest, context: Any) -> pb.TraceLoopResponse:  # noqa: N802
+        """Ask every hop of a loop's route."""
+        loop_id = fields.identifier(request.loop_id, "loop_id")
+        wanted = fields.within(request.timeout_ms, 0, MAX_TRACE_MS, "timeout_ms") or TRACE_MS
+        view = await self._loops.trace(loop_id, wanted / 1000, request.standby)
+        return pb.TraceLoopResponse(
+            hops=map(_hop, view.hops),
+            arrived=view.arrived,
+            reason=view.reason,
+            setup_id=view.setup_id,
+            forged=view.forged,
+        )
+
+    async def ExplainLoop(self, request: pb.ExplainLoopRequest, context: Any) -> pb.ExplainLoopResponse:  # noqa: N802
+        """Tell the life of a loop."""
+        view = self._loops.explain(fields.text(request.id, 2 * SETUP_ID_SIZE, "id"))
+        return pb.ExplainLoopResponse(
+            loop_id=view.loop_id,
+            app=view.app,
+            local=addr_to(view.local),
+            remote=addr_to(view.remote),
+            initiator=view.initiator,
+            state=view.state,
+            events=map(_event, view.events),
+            left_out=view.left_out,
+        )
+
     async def SetLogLevel(self, request: pb.SetLogLevelRequest, context: Any) -> pb.SetLogLevelResponse:  # noqa: N802
         """Change the log level while running."""
         if request.level not in LOG_LEVELS:
@@ -278,3 +315,23 @@ def _loop(view: LoopView) -> pb.Loop:
         routes=path_pair_to(view.routes) if view.routes is not None else None,
         reroutes=view.reroutes,
     )
+
+
+def _hop(view: HopView) -> pb.TracedHop:
+    return pb.TracedHop(
+        public_key=view.node,
+        route_id=view.route_id,
+        status=view.status,
+        transport_in=view.transport_in.bytes if view.transport_in is not None else b"",
+        transport_out=view.transport_out.bytes if view.transport_out is not None else b"",
+        round_trip_us=int(view.round_trip * 1e6),
+        held_us=int(view.held * 1e6),
+        queued=view.queued,
+        drops=view.drops,
+        packets=view.packets,
+        idle_ms=int(view.idle * 1e3),
+    )
+
+
+def _event(view: EventView) -> pb.LoopEvent:
+    return pb.LoopEvent(at_ms=int(view.at * 1e3), what=view.what, text=view.text, setup_id=view.setup_id)

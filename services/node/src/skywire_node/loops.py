@@ -32,6 +32,7 @@ from skywire_node.loop_setup import Answer, Made, Offer, Routes, SetUps, Wanted
 from skywire_node.racing import race
 from skywire_node.routed_loop import RoutedLoop, Timer
 from skywire_node.router import Outlet, Router
+from skywire_node.stories import Stories, Story, shown_way
 from skywire_node.table import RoutingTable
 
 MAX_LOOPS = 20_000
@@ -90,6 +91,7 @@ class Loops:
         self._one_over = asyncio.Event()
         self._floors: WeakValueDictionary[tuple[PublicKey, UUID | None], Floor] = WeakValueDictionary()
         self._waiting: dict[Outlet, dict[RoutedLoop, None]] = {}
+        self.stories = Stories(epoch_clock)
 
     # -- making loops
 
@@ -98,12 +100,20 @@ class Loops:
         if len(self.by_id) >= MAX_LOOPS:
             raise Failure(ErrorCode.LIMIT_REACHED, f"{MAX_LOOPS} loops", FailureFields(limit="loops"))
         local = Addr(self._secret.public, local_port)
-        ways = await self._setups.find(remote.public_key)
-        return await race(ways, lambda paths: self._dial_by(app, local, remote, paths), RoutedLoop.close, _is_final)
+        story = self.stories.begin(b"", app, local, remote, initiator=True)
+        try:
+            ways = await self._setups.find(remote.public_key)
+            return await race(ways, lambda paths: self._dial_by(story, paths), RoutedLoop.close, _is_final)
+        except BaseException as error:
+            story.note("failed", str(error))
+            self.stories.end(story, "FAILED")
+            raise
 
-    async def _dial_by(self, app: str, local: Addr, remote: Addr, paths: PathPair) -> RoutedLoop:
+    async def _dial_by(self, story: Story, paths: PathPair) -> RoutedLoop:
         """Set a loop up over one pair of paths; raises Failure and leaves nothing."""
+        local, remote = story.local, story.remote
         loop_id = self._draw(16)
+        story.note("set-up", shown_way(paths), loop_id)
         forward_id, app_id = self.reserve(loop_id)
         handshakes: list[Handshake] = []
 
@@ -124,12 +134,17 @@ class Loops:
                     FailureFields(phase=Phase.CONFIRM, hop_key=remote.public_key, setup_id=loop_id),
                 ) from error
             self.install(loop_id, made)
-        except BaseException:
+        except BaseException as error:
+            story.note("set-up failed", str(error), loop_id)
             self.give_up(loop_id)
             raise
         routes = self.routes_of(loop_id, forward_id, app_id, made, paths)
-        loop = self._new(loop_id, local, remote, app, made.responder_epoch, handshakes[-1], routes, initiator=True)
-        log.info("loop open", loop=loop_id.hex(), setup_id=loop_id.hex(), remote=str(remote), hops=len(paths.forward))
+        if story.loop_id:  # a candidate that succeeded after another one
+            story = self.stories.begin(loop_id, story.app, local, remote, initiator=True)
+        loop = self._new(story, loop_id, made.responder_epoch, handshakes[-1], routes)
+        log.info(
+            "loop open", loop_id=loop_id.hex(), setup_id=loop_id.hex(), remote=str(remote), hops=len(paths.forward)
+        )
         return loop
 
     def reserve(self, setup_id: bytes) -> tuple[int, int]:
@@ -201,22 +216,16 @@ class Loops:
         answer = handshake.write()
         self._remember(offer.noise_message[:DH_SIZE])
         self._reset_older(offer.initiator.public_key, offer.initiator_epoch)
-        loop = self._new(
-            offer.setup_id,
-            offer.responder,
-            offer.initiator,
-            "",
-            offer.initiator_epoch,
-            handshake,
-            _routes(offer),
-            initiator=False,
-        )
+        story = self.stories.begin(offer.setup_id, "", offer.responder, offer.initiator, initiator=False)
+        loop = self._new(story, offer.setup_id, offer.initiator_epoch, handshake, _routes(offer))
         try:
             listener.offer(loop)
         except Failure as failure:
             self._forget(loop)
+            story.note("refused", str(failure))
+            self.stories.end(story, "FAILED")
             raise failure.within(phase=Phase.CONFIRM, hop_key=self._secret.public) from failure
-        log.info("loop accepted", loop=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), remote=str(loop.remote))
+        log.info("loop accepted", loop_id=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), remote=str(loop.remote))
         return answer
 
     def _confirm_reroute(self, offer: Offer) -> None:
@@ -228,6 +237,7 @@ class Loops:
         self._withdraw(loop)
         loop.offered = _routes(offer)
         self._by_app_id[offer.app_id] = loop
+        loop.story.note("other routes", "the other end has set them up", offer.setup_id)
 
     def reroute(self, loop: RoutedLoop, routes: Routes) -> None:
         """Have a loop go on over other routes; those that it used before are freed."""
@@ -274,21 +284,13 @@ class Loops:
         except DecodeError as error:
             raise Failure(ErrorCode.INVALID_ARGUMENT, str(error)) from error
 
-    def _new(
-        self,
-        loop_id: bytes,
-        local: Addr,
-        remote: Addr,
-        app: str,
-        remote_epoch: int,
-        handshake: Handshake,
-        routes: Routes,
-        *,
-        initiator: bool,
-    ) -> RoutedLoop:
+    def _new(self, story: Story, loop_id: bytes, remote_epoch: int, handshake: Handshake, routes: Routes) -> RoutedLoop:
+        local, remote, app, initiator = story.local, story.remote, story.app, story.initiator
+        story.loop_id = loop_id
+        story.note("open" if initiator else "accepted", shown_way(routes.paths), loop_id)
         floor = self.floor(remote, routes.forward_id)
         endpoint = Endpoint(*handshake.split(), self.clock(), floor)
-        loop = RoutedLoop(loop_id, local, remote, app, initiator, remote_epoch, endpoint, routes, self)
+        loop = RoutedLoop(loop_id, local, remote, app, initiator, remote_epoch, endpoint, routes, self, story)
         self.by_id[loop_id] = loop
         self._by_app_id[routes.app_id] = loop
         if initiator:
@@ -333,6 +335,10 @@ class Loops:
             return None
         link = self.router.links.get(rule.next_transport)
         return (rule, link) if link is not None else None
+
+    def has_loop(self, app_id: int) -> bool:
+        """Say whether a loop takes the packets of an app rule."""
+        return app_id in self._by_app_id
 
     def floor(self, remote: Addr, forward_id: int) -> Floor:
         """Return what all loops know together of the round trip to a node by one link."""
@@ -406,7 +412,11 @@ class Loops:
         self._free(loop.routes)
         if not orderly:
             self._setups.close_later(loop.routes, loop.loop_id, loop.remote.public_key, str(reason or ""))
-        log.info("loop closed", loop=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), reason=str(reason or "orderly"))
+        said = str(reason or "orderly")
+        counts = f"sent {loop.bytes_sent} bytes, resent {loop.endpoint.sending.resent}, received {loop.bytes_received}"
+        loop.story.note("closed", f"{said}; {counts}, {loop.reroutes} reroutes", loop.routes.setup_id)
+        self.stories.end(loop.story, loop.state)
+        log.info("loop closed", loop_id=loop.loop_id.hex(), setup_id=loop.routes.setup_id.hex(), reason=said)
 
     async def drain(self) -> None:
         """Close every loop in order and wait until all are over."""

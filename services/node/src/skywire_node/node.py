@@ -157,7 +157,7 @@ class Node:
                 plane.table,
                 OwnersApps(self.apps),
                 OwnersTransports(plane.transports, self._keep_transport),
-                OwnersLoops(plane.loops, self.apps),
+                OwnersLoops(plane.loops, plane.tracing, self.apps),
                 self.summary,
                 logging.set_level,
             ),

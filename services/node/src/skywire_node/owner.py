@@ -7,15 +7,26 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from skywire_common.errors import ErrorCode, Failure
+from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
+from skywire_common.trace import NOWHERE, Status
 
 from skywire_node.apps.host import AppHost, AppStatus
 from skywire_node.loops import Loops
 from skywire_node.routed_loop import RoutedLoop
 from skywire_node.table import Removed
+from skywire_node.tracing import Trace, TracedHop, Tracing
 from skywire_node.transports import Transport, Transports
-from skywire_node.views import AppView, LoopView, TransportView
+from skywire_node.views import AppView, EventView, HopView, LoopView, StoryView, TraceView, TransportView
+
+_STOPS = {
+    Status.PASSED_ON: "the node behind it does not answer",
+    Status.UNKNOWN_ROUTE: "it has no rule for this route",
+    Status.EXPIRED_RULE: "its rule has lapsed",
+    Status.NO_LINK: "its link to the next node is down",
+    Status.LINK_FULL: "its link to the next node is full",
+    Status.NO_LOOP: "the route ends there, but no loop does",
+}
 
 
 class OwnersApps:
@@ -62,8 +73,9 @@ class OwnersTransports:
 class OwnersLoops:
     """`admin.Loops` over the loops to other nodes and those between apps of this one."""
 
-    def __init__(self, loops: Loops, host: AppHost) -> None:
+    def __init__(self, loops: Loops, tracing: Tracing, host: AppHost) -> None:
         self._loops = loops
+        self._tracing = tracing
         self._host = host
 
     def views(self) -> Sequence[LoopView]:
@@ -73,10 +85,46 @@ class OwnersLoops:
 
     def close(self, loop_id: bytes) -> None:
         """Close a loop in order; raises Failure."""
+        self._find(loop_id).close()
+
+    async def trace(self, loop_id: bytes, seconds: float, standby: bool) -> TraceView:
+        """Ask the hops of a loop's route, and wait so long for the last answer; raises Failure."""
+        loop = self._find(loop_id)
+        routes = loop.offered if standby else loop.routes
+        if routes is None:
+            raise Failure(ErrorCode.NOT_FOUND, "this loop has no second pair of routes", FailureFields(retryable=True))
+        hops = {loop.remote.public_key, *(rules.public_key for rules in routes.rules)}
+        over = asyncio.Event()
+        trace = self._tracing.begin(routes.forward_id, hops, over.set)
+        try:
+            async with asyncio.timeout(seconds):
+                await over.wait()
+        except TimeoutError:
+            pass  # what came until now says where it stops
+        finally:
+            self._tracing.end(trace)
+        return _traced(trace, routes.setup_id)
+
+    def explain(self, prefix: str) -> StoryView:
+        """Tell the life of a loop by the first digits of its id; raises Failure."""
+        story = self._loops.stories.find(prefix)
+        loop = self._loops.by_id.get(story.loop_id)
+        return StoryView(
+            story.loop_id,
+            story.app,
+            story.local,
+            story.remote,
+            story.initiator,
+            loop.state if loop is not None else story.state,
+            tuple(EventView(*event) for event in story.events),
+            story.left_out,
+        )
+
+    def _find(self, loop_id: bytes) -> RoutedLoop:
         loop = self._loops.by_id.get(loop_id)
         if loop is None:
             raise Failure(ErrorCode.NOT_FOUND, f"this node has no loop {loop_id.hex()}")
-        loop.close()
+        return loop
 
     def rules_removed(self, removed: Removed) -> None:
         """Have loops that lost rules find others."""
@@ -137,4 +185,34 @@ def _loop(loop: RoutedLoop, app: str) -> LoopView:
         round_trip=sending.congestion.smoothed,
         routes=loop.routes.paths,
         reroutes=loop.reroutes,
+    )
+
+
+def _traced(trace: Trace, setup_id: bytes) -> TraceView:
+    hops = trace.hops()
+    last = hops[-1].answer
+    arrived = last.status is Status.ARRIVED
+    return TraceView(
+        tuple(map(_hop, hops)),
+        arrived,
+        "" if arrived else f"stops at hop {len(hops) - 1}, node {last.node}: {_STOPS[last.status]}",
+        setup_id,
+        trace.forged,
+    )
+
+
+def _hop(hop: TracedHop) -> HopView:
+    answer = hop.answer
+    return HopView(
+        answer.node,
+        answer.route_id,
+        answer.status.name,
+        answer.transport_in if answer.transport_in != NOWHERE else None,
+        answer.transport_out if answer.transport_out != NOWHERE else None,
+        hop.round_trip,
+        answer.held,
+        answer.queued,
+        answer.drops,
+        answer.packets,
+        answer.idle,
     )

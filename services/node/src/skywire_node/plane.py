@@ -16,12 +16,14 @@ from skywire_common.curve import SecretKey
 from skywire_node.edge import Listener
 from skywire_node.flow import Flow
 from skywire_node.link.connection import Link
+from skywire_node.link.records import Kind
 from skywire_node.loop_setup import SetUps
 from skywire_node.loops import Loops
 from skywire_node.routed_loop import RoutedLoop
 from skywire_node.router import Router
 from skywire_node.signals import Signals
 from skywire_node.table import MAX_RULES, RoutingTable
+from skywire_node.tracing import Tracing
 from skywire_node.transports import Registry, Spawn, Transport, Transports
 
 IDLE_LIMIT = 180.0  # seconds without a packet after which a used rule lapses; loops ping every 30 s
@@ -69,6 +71,7 @@ class DataPlane:
         self.router = Router(self.table, self.loops.deliver)
         self.loops.router = self.router
         self.signals = Signals(self.table, self.router, self.loops)
+        self.tracing = Tracing(secret, self.table, self.router, has_loop=self.loops.has_loop, clock=clock, draw=draw)
         self.transports = Transports(secret, self, registry, self._transport_changed, spawn)
         self._changed = changed
         self._clock = clock
@@ -90,6 +93,7 @@ class DataPlane:
         self._ticked = now
         self._sweep(now)
         self.signals.tick()
+        self.tracing.tick(now)
         if late < LATE:  # after a blocked event loop, what links have received meanwhile is read first
             self.transports.tick(now)
 
@@ -112,8 +116,11 @@ class DataPlane:
         return self.router.receive(link, packets, now)
 
     def on_record(self, link: Link, kind: int, body: bytes) -> None:
-        """Act on what the neighbour says about routes."""
-        self.signals.on_record(link, kind, body)
+        """Act on what the neighbour says or asks about routes."""
+        if kind == Kind.TRACE:
+            self.tracing.on_record(link, body)
+        else:
+            self.signals.on_record(link, kind, body)
 
     def on_read(self, link: Link) -> None:
         """Send what the read caused."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
+from uuid import UUID
 
 import structlog
 from skywire_common.errors import ErrorCode, Failure, FailureFields
@@ -22,14 +24,15 @@ from skywire_node.loop_setup import Routes, SetUps, Wanted
 from skywire_node.loops import Loops
 from skywire_node.racing import race
 from skywire_node.routed_loop import RoutedLoop
-from skywire_node.stories import way
+from skywire_node.stories import shown_way
 
 PATIENCE = 60.0  # seconds
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
-RESPONDER_WAITS = 8.0
+RESPONDER_WAITS = 2.0
 UNREACHED_SECONDS = 15.0
-PROOF_SECONDS = 1.5  # how long fresh routes have to show that packets pass
+PROOF_SECONDS = 1.5  # how long fresh routes have at first to show that packets pass
+LONGEST_PROOF = 24.0
 RENEW_CHECK = 10.0
 _FATAL = frozenset({ErrorCode.LOOP_RESET, ErrorCode.HANDSHAKE_FAILED, ErrorCode.DUPLICATE_IDENTITY})
 
@@ -71,7 +74,8 @@ class Rerouting:
         clock = self.loops.clock
         began = clock()
         until = began + self._patience
-        pause = FIRST_PAUSE
+        pause, proof = FIRST_PAUSE, PROOF_SECONDS
+        doubted: Counter[UUID] = Counter()  # transports by how many of the routes that led nowhere they were part of
         if not loop.initiator:
             await loop.wait_until_open(RESPONDER_WAITS)
         while loop.waiting_for_route:
@@ -85,7 +89,7 @@ class Rerouting:
                 )
                 return
             try:
-                await self._try(loop)
+                await self._try(loop, doubted)
             except Failure as failure:
                 loop.story.note("no other route yet", str(failure), failure.fields.setup_id)
                 setup_id = (failure.fields.setup_id or loop.routes.setup_id).hex()
@@ -99,7 +103,8 @@ class Rerouting:
                 await loop.wait_until_open(self._jitter(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
-                await loop.wait_until_open(PROOF_SECONDS)
+                await loop.wait_until_open(proof)
+                proof = min(proof * 2, LONGEST_PROOF)  # or a slow way would never show it
 
     async def _is_dead(self, loop: RoutedLoop) -> bool:
         """Say whether setup nodes do not reach the other end either; if so, end the loop."""
@@ -112,9 +117,12 @@ class Rerouting:
         loop.abort(Failure(ErrorCode.UNAVAILABLE, cause, fields))
         return True
 
-    async def _try(self, loop: RoutedLoop) -> None:
+    async def _try(self, loop: RoutedLoop, doubted: Counter[UUID]) -> None:
         before = loop.offered
         ways = await self._setups.find(loop.remote.public_key)
+        if loop.routes.paths is not None:
+            doubted.update(hop.transport for hop in loop.routes.paths.forward + loop.routes.paths.reverse)
+        ways.sort(key=lambda pair: max(doubted[hop.transport] for hop in pair.forward + pair.reverse))
         routes = await race(
             ways, lambda paths: self._install(loop, paths), lambda late: self._discard(loop, late), _is_fatal
         )
@@ -132,7 +140,7 @@ class Rerouting:
         """Have one pair of paths installed for the loop; raises Failure and leaves nothing here."""
         setup_id = self._draw(16)
         forward_id, app_id = self.loops.reserve(setup_id)
-        loop.story.note("set-up", way(paths), setup_id)
+        loop.story.note("set-up", shown_way(paths), setup_id)
         try:
             made = await self._setups.reroute(
                 Wanted(setup_id, loop.loop_id, loop.local, loop.remote, self.loops.epoch, paths, forward_id, app_id)

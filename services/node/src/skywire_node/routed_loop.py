@@ -23,6 +23,7 @@ from skywire_node.edge import LoopReader
 from skywire_node.leases import Installed
 from skywire_node.loop_setup import Routes
 from skywire_node.router import Outlet
+from skywire_node.stories import Story, shown_way
 
 _SOON = 0.001
 _BLOCKED = 0.05  # how long a timer waits at least while there is no way to send
@@ -84,6 +85,7 @@ class RoutedLoop:
     endpoint: Endpoint
     routes: Routes
     host: LoopHost
+    story: Story
     state: str = "OPEN"
     reason: str = ""
     bytes_sent: int = 0
@@ -162,8 +164,11 @@ class RoutedLoop:
             return
         if self.silent and not (events and isinstance(events[0], Dropped)):
             self.silent = False
-        if not self._open.is_set() and self.endpoint.proved_at > self.paused_at:
-            self.resume()
+        if not self._open.is_set():
+            if self.endpoint.proved_at > self.paused_at:
+                self.resume()
+            else:
+                self.endpoint.ping_again(now)
         self._act(events)
         if self.state != "CLOSED":
             self.host.wake(self)
@@ -195,6 +200,7 @@ class RoutedLoop:
             return False
         rule, link = way
         endpoint, now = self.endpoint, self.host.clock()
+        held = not self._open.is_set()  # nothing of the stream goes where it may be lost, or wait for others lost there
         sent = 0
         more = True
         while sent < most:
@@ -204,7 +210,7 @@ class RoutedLoop:
                 more = False
                 break
             try:
-                plain = endpoint.next_plain(now)
+                plain = endpoint.next_plain(now, held=held)
             except LoopError as error:
                 self.abort(Failure(ErrorCode.CLOSED, str(error)))
                 return False
@@ -237,7 +243,8 @@ class RoutedLoop:
             self._open.clear()
             if self.state == "OPEN":
                 self.state, self.reason = "PAUSED", reason
-            log.info("route lost", loop=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), reason=reason)
+            self.story.note("paused", f"{reason} {shown_way(self.routes.paths)}".rstrip(), self.routes.setup_id)
+            log.info("route lost", loop_id=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), reason=reason)
             self.host.route_silent(self, reason)
 
     @property
@@ -255,6 +262,11 @@ class RoutedLoop:
 
     def resume(self) -> None:
         """Packets pass again."""
+        if not self._open.is_set():
+            paused = self.host.clock() - self.paused_at
+            said = f"after {paused:.3f} s, {self.endpoint.sending.resent} bytes sent again so far"
+            self.story.note("resumed", said, self.routes.setup_id)
+            log.info("route found", loop_id=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), pause_s=paused)
         self._open.set()
         if self.state == "PAUSED":
             self.state, self.reason = "OPEN", ""
@@ -266,6 +278,7 @@ class RoutedLoop:
 
     def rerouted(self, routes: Routes) -> None:
         """Go on over other routes, from the last acknowledged byte."""
+        self.story.note("rerouted", shown_way(routes.paths), routes.setup_id)
         self.routes = routes
         self.silent = False
         self.reroutes += 1

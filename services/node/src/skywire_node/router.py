@@ -34,6 +34,18 @@ class Outlet(Protocol):
         """The transport that the link carries."""
 
     @property
+    def queued(self) -> int:
+        """Bytes in the write buffer."""
+
+    @property
+    def full(self) -> bool:
+        """Whether packets of others are dropped."""
+
+    @property
+    def dropped(self) -> int:
+        """Packets of others that there was no room for."""
+
+    @property
     def congested(self) -> bool:
         """Whether the node's own loops must wait for `on_writable`."""
 

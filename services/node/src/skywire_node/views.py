@@ -80,3 +80,51 @@ class LoopView(NamedTuple):
     round_trip: float
     routes: PathPair | None
     reroutes: int
+
+
+class HopView(NamedTuple):
+    """One hop of a traced route in its own words; times in seconds. Transports are None where there is none."""
+
+    node: PublicKey
+    route_id: int
+    status: str
+    transport_in: UUID | None
+    transport_out: UUID | None
+    round_trip: float
+    held: float
+    queued: int
+    drops: int
+    packets: int
+    idle: float
+
+
+class TraceView(NamedTuple):
+    """A route as far as its hops answered; `reason` says where and why it stops, empty if it does not."""
+
+    hops: tuple[HopView, ...]
+    arrived: bool
+    reason: str
+    setup_id: bytes
+    forged: int
+
+
+class EventView(NamedTuple):
+    """One thing that happened to a loop; `at` is epoch seconds."""
+
+    at: float
+    what: str
+    text: str
+    setup_id: bytes
+
+
+class StoryView(NamedTuple):
+    """A loop's life; `left_out` events in its middle were not kept."""
+
+    loop_id: bytes
+    app: str
+    local: Addr
+    remote: Addr
+    initiator: bool
+    state: str
+    events: tuple[EventView, ...]
+    left_out: int

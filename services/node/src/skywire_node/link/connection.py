@@ -186,6 +186,11 @@ class Link(asyncio.BufferedProtocol):
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     @property
+    def full(self) -> bool:
+        """Whether packets of other nodes are dropped."""
+        return self.queued > TRANSIT_QUEUE
+
+    @property
     def congested(self) -> bool:
         """Whether the node's own loops must wait."""
         return self.paused or self.queued > OWN_QUEUE

@@ -1,0 +1,131 @@
+"""`skywire loop`: follow one loop, hop by hop and through its life."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from skywire_cli.failures import CliError, Exit
+from skywire_cli.lazy import JsonGroup
+from skywire_cli.node import ask
+from skywire_cli.output import console, json_wanted, print_json, size, table
+from skywire_cli.target import Target, target_options
+
+if TYPE_CHECKING:
+    from skywire.node.v1 import node_admin_pb2 as pb
+
+    from skywire_cli.admin import NodeAdmin
+
+MAX_SECONDS = 10.0
+
+
+@click.group(cls=JsonGroup)
+def loop() -> None:
+    """Follow one loop: trace its route, explain its life."""
+
+
+async def find(admin: NodeAdmin, prefix: str) -> pb.Loop:
+    """Return the node's loop whose id starts so; raises CliError."""
+    found: list[pb.Loop] = [item for item in await admin.loops() if item.loop_id.hex().startswith(prefix.lower())]
+    if len(found) != 1:
+        said = "no loop has" if not found else f"{len(found)} loops have"
+        raise CliError(Exit.USAGE, "NOT_FOUND", f"{said} an id that starts with {prefix}")
+    return found[0]
+
+
+@loop.command()
+@target_options
+@click.argument("loop_id")
+@click.option("--standby", is_flag=True, help="Trace the pair of routes held ready, not the one in use.")
+@click.option(
+    "--timeout", "seconds", type=click.FloatRange(0.1, MAX_SECONDS), default=2.0, show_default=True, help="In seconds."
+)
+def trace(target: Target, loop_id: str, standby: bool, seconds: float) -> int:
+    """Ask every hop from the node to the other end of the loop LOOP_ID; exit code 1 if the way stops before it.
+
+    LOOP_ID is its id or enough of its first digits. The way back is traced from the node at the other end.
+    """
+    from skywire_cli.shown import plain
+
+    async def question(admin: NodeAdmin) -> pb.TraceLoopResponse:
+        return await admin.trace_loop((await find(admin, loop_id)).loop_id, seconds, standby=standby)
+
+    answer = ask(target, question)
+    if json_wanted():
+        print_json(plain(answer))
+    else:
+        columns = (
+            "hop",
+            "node",
+            "status",
+            "rule",
+            "out over",
+            ">time",
+            ">held",
+            ">queued",
+            ">drops",
+            ">packets",
+            ">idle",
+        )
+        console().print(table("route", columns, [_hop(index, hop) for index, hop in enumerate(answer.hops)]))
+        click.echo("arrived" if answer.arrived else answer.reason)
+        if answer.forged:
+            click.echo(f"{answer.forged} answers were not authentic", err=True)
+    return Exit.OK if answer.arrived else Exit.CHECK_FAILED
+
+
+def _hop(index: int, hop: pb.TracedHop) -> tuple[object, ...]:
+    from uuid import UUID
+
+    return (
+        index,
+        hop.public_key.hex()[:8],
+        hop.status,
+        f"{hop.route_id:08x}",
+        UUID(bytes=hop.transport_out) if hop.transport_out else "",
+        f"{hop.round_trip_us} µs" if index else "",
+        f"{hop.held_us} µs" if index else "",
+        size(hop.queued),
+        hop.drops,
+        hop.packets,
+        f"{hop.idle_ms} ms",
+    )
+
+
+@loop.command()
+@target_options
+@click.argument("loop_id")
+def explain(target: Target, loop_id: str) -> None:
+    """Tell the life of the loop LOOP_ID: set-ups, pauses, reroutes, resends, how it closed.
+
+    LOOP_ID is its id, or that of one of its set-ups, or the first digits. Loops that are over are remembered a while.
+    """
+    from skywire_cli.shown import plain
+
+    story = ask(target, lambda admin: admin.explain_loop(loop_id))
+    if json_wanted():
+        print_json(plain(story))
+        return
+    remote = f"{story.remote.public_key.hex()[:8]}:{story.remote.port}"
+    who = f"{story.app} dialled {remote}" if story.initiator else f"{remote} dialled port {story.local.port}"
+    title = f"loop {story.loop_id.hex() or '(never open)'}: {who}, {story.state}"
+    began = story.events[0].at_ms if story.events else 0
+    rows = [
+        (
+            _clock(event.at_ms),
+            f"+{(event.at_ms - began) / 1000:.3f} s",
+            event.what,
+            event.setup_id.hex()[:8],
+            event.text,
+        )
+        for event in story.events
+    ]
+    console().print(table(title, ("at", ">after", "what", "set-up", ""), rows))
+    if story.left_out:
+        click.echo(f"{story.left_out} events in the middle were not kept")
+
+
+def _clock(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
