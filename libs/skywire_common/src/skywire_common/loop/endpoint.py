@@ -40,6 +40,7 @@ LINGER = 10.0  # seconds in which a close that was sent again is still answered;
 STALL_FACTOR = 4  # round trips without an acknowledgement while data is under way
 MIN_STALL = 1.0
 MAX_STALL = 5.0
+SLOWEST = 30.0  # the longest round trip that is waited for
 STARVED_PROBE = 1.0  # seconds between questions for a window that may have been granted and lost
 PINGS = 4  # how often a ping over a fresh route is repeated while no pong comes
 PING_AGAIN = 0.5  # seconds
@@ -159,6 +160,11 @@ class Endpoint:
         self._ping_owed = True
         self._pings_left = PINGS
 
+    def ping_again(self, now: float) -> None:
+        """Owe a ping unless one went just now: something came, so the way may be open again."""
+        if now - self._ping_at >= PING_AGAIN / 2:
+            self._ping_owed = True
+
     def abort(self, reason: str) -> bytes:
         """End the loop at once and return the plain text of the one packet that says so."""
         self.state = State.CLOSED
@@ -241,10 +247,10 @@ class Endpoint:
             self.state = State.CLOSED
             events.append(Closed("", remote=False))
 
-    def next_plain(self, now: float) -> bytes | None:
+    def next_plain(self, now: float, *, held: bool = False) -> bytes | None:
         """Return the plain text of the next packet that is due, to be sealed by `seal` at once; None if none is.
 
-        At most MAX_PLAIN bytes. Raises LoopError when the counters are used up.
+        `held`: nothing of the stream, only what finds out whether packets pass. At most MAX_PLAIN bytes. Raises LoopError when the counters are used up.
         """
         if self.state is State.CLOSED:
             return None
@@ -258,7 +264,7 @@ class Endpoint:
             self._ping_owed = False
             self._ping_token, self._ping_at = self._counter, now
             parts.append(frames.encode(frames.Ping(self._counter)))
-        data = self.sending.next_frame(self._counter, now)
+        data = None if held else self.sending.next_frame(self._counter, now)
         due = self.receiving.ack_due
         if due is not None and (due <= now or data is not None or parts):
             parts.append(frames.encode(self._ack(now, data)))
@@ -342,5 +348,8 @@ class Endpoint:
         """Say whether data is under way and nothing was acknowledged for too long: the route may be dead."""
         if not self.sending.under_way:
             return False
-        patience = min(max(self.sending.congestion.smoothed * STALL_FACTOR, MIN_STALL), MAX_STALL)
+        congestion = self.sending.congestion
+        patience = min(max(congestion.smoothed * STALL_FACTOR, MIN_STALL), MAX_STALL)
+        # Where a round trip takes longer than that, slow is not dead.
+        patience = max(patience, min(congestion.probe_after(), SLOWEST))
         return now - self.sending.last_progress > patience
