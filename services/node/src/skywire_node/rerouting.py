@@ -100,6 +100,7 @@ class Rerouting:
                 loop.reason = f"{failure.code.value}: {failure.cause}"  # the fields are those of one try
                 if clock() - began >= UNREACHED_SECONDS and await self._is_dead(loop):
                     return
+                loop.probe()
                 await loop.wait_until_open(self._jitter(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:

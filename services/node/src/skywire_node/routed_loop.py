@@ -245,6 +245,7 @@ class RoutedLoop:
                 self.state, self.reason = "PAUSED", reason
             self.story.note("paused", f"{reason} {shown_way(self.routes.paths)}".rstrip(), self.routes.setup_id)
             log.info("route lost", loop_id=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), reason=reason)
+            self.probe()  # it may not be lost for long
             self.host.route_silent(self, reason)
 
     @property

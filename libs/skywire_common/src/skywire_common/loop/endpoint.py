@@ -100,6 +100,7 @@ class Endpoint:
         "_pings_left",
         "_pong_at",
         "_pongs",
+        "_route_began",
         "_seal_cipher",
         "_sent_at",
         "_starved_probe_at",
@@ -123,6 +124,7 @@ class Endpoint:
         self._ping_token = -1
         self._ping_at = 0.0
         self._pong_at = 0.0
+        self._route_began = 0  # counter of the first packet by the present route
         self._pings_left = 0
         self._stopped = False
         self._done_owed = False
@@ -220,6 +222,7 @@ class Endpoint:
                 case frames.Pong(token):
                     if token == self._ping_token:
                         self.sending.congestion.measure(now - self._ping_at, now)
+                    if self._route_began <= token < self._counter:
                         self._pong_at = now
                         self._pings_left = 0
                 case frames.Done():
@@ -296,6 +299,7 @@ class Endpoint:
         """The route changed: send again whatever is not acknowledged, and say at once what arrived here."""
         self.sending.rewind(floor)
         self.sending.last_progress = now
+        self._route_began = self._counter
         self.receiving.ack_due = now
         self.ping()
 
