@@ -18,6 +18,7 @@ from types import TracebackType
 
 _PIECE = 64 * 1024
 _QUEUED = 64  # pieces on their way in one direction of one connection
+_POLL = 0.02
 _TURNS_PER_SECOND = 20  # a throttled direction passes this many pieces
 
 
@@ -131,8 +132,9 @@ class Proxy:
         self._passing.add(task)
         self._writers.add(writer)
         try:
-            target = self._target()
-            if self._whole and target is not None:
+            while (target := self._target()) is None:
+                await asyncio.sleep(_POLL)  # it has not started yet; whoever connects gives up when it wants
+            if self._whole:
                 await self._join(reader, writer, target)
         except (OSError, asyncio.CancelledError):
             pass  # an end that is gone, or a cut
@@ -146,7 +148,11 @@ class Proxy:
         far = socket.socket()
         far.setblocking(False)
         self._limit(far)
-        await asyncio.get_running_loop().sock_connect(far, (host, int(port)))
+        try:
+            await asyncio.get_running_loop().sock_connect(far, (host, int(port)))
+        except BaseException:
+            far.close()
+            raise
         far_reader, far_writer = await asyncio.open_connection(sock=far)
         self._writers.add(far_writer)
         self.connected += 1
