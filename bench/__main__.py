@@ -7,7 +7,6 @@ import asyncio
 import importlib
 import json
 import os
-import pkgutil
 import shutil
 import signal
 import sys
@@ -27,16 +26,13 @@ from bench.machine import machine
 from bench.run import Bench, Run
 
 OUT = Path(__file__).parent / "out"
-_MODULES = ("yardsticks.bench", "transit", "many", "overlay", "setups", "length", "starting")
-# Written by others and found by their name.
-_FOUND = "discovery"
+_MODULES = ("yardsticks.bench", "transit", "many", "overlay", "setups", "length", "control_plane", "starting")
 
 
 def benches() -> dict[str, Bench]:
     """Return every bench by its name in small letters."""
-    found = [module.name for module in pkgutil.iter_modules(bench.__path__) if module.name.startswith(_FOUND)]
-    offered = (importlib.import_module(f"bench.{name}") for name in (*_MODULES, *sorted(found)))
-    return {made.name.lower(): made for module in offered for made in getattr(module, "BENCHES", ())}
+    modules = [importlib.import_module(f"bench.{name}") for name in _MODULES]
+    return {made.name.lower(): made for module in modules for made in module.BENCHES}
 
 
 async def measure(chosen: list[Bench], *, quick: bool, quiet: bool) -> dict[str, Any]:

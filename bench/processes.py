@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,8 +19,10 @@ ROOT = Path(__file__).parent.parent
 _GRACE = 3.0
 
 
-async def start(run: Run, *command: str, stdout: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
-    """Start a program that ends with the run, and with this process however that ends."""
+async def start(
+    run: Run, *command: str, stdout: int = asyncio.subprocess.DEVNULL, ending: signal.Signals = signal.SIGTERM
+) -> asyncio.subprocess.Process:
+    """Start a program that ends with the run, by the signal `ending`, and with this process however that ends."""
     process = await asyncio.create_subprocess_exec(
         *shim_command(os.getpid()),
         *command,
@@ -32,7 +35,7 @@ async def start(run: Run, *command: str, stdout: int = asyncio.subprocess.DEVNUL
 
     async def end() -> None:
         with suppress(ProcessLookupError):
-            process.terminate()
+            process.send_signal(ending)
         try:
             await asyncio.wait_for(process.wait(), _GRACE)
         except TimeoutError:

@@ -90,12 +90,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.discovery")
     parser.add_argument("--quick", action="store_true", help="a second for each, small networks")
     parser.add_argument("--only", choices=("calls", "routes"))
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), help="calls on this one alone")
     arguments = parser.parse_args()
     seconds = 1.0 if arguments.quick else 4.0
     OUT.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"at": int(time.time()), "seconds": seconds}
     if arguments.only != "routes":
-        server = PostgresServer() if PostgresServer.find() else None
+        server = PostgresServer() if PostgresServer.find() and arguments.database != "sqlite" else None
         dsn = ""
         try:
             if server is not None:
@@ -107,6 +108,8 @@ def main() -> None:
             if server is not None:
                 urls["postgresql"] = server.url("postgres")
             for database, url in urls.items():
+                if arguments.database not in (None, database):
+                    continue
                 result[database] = calls(database, url, seconds)
                 show_calls(database, result[database])
         finally:
