@@ -80,6 +80,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(offered)}; all if none")
     parser.add_argument("--quick", action="store_true", help="one short round: to see that it works, not to quote")
     parser.add_argument("--json", action="store_true", help="print the document instead of tables")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where the document is written")
     parser.add_argument("--compare", type=Path, metavar="OLD.json", help="show this run beside an earlier one")
     options = parser.parse_args()
     unknown = [name for name in options.names if name.lower() not in offered]
@@ -91,8 +92,8 @@ def main() -> int:
     if document is None:
         print("interrupted, and nothing is left running", file=sys.stderr)
         return 130
-    OUT.mkdir(exist_ok=True)
-    path = OUT / f"{time.strftime('%Y%m%d-%H%M%S')}{'-quick' if options.quick else ''}.json"
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{time.strftime('%Y%m%d-%H%M%S')}{'-quick' if options.quick else ''}.json"
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     if options.json:
         print(json.dumps(document, ensure_ascii=False))
