@@ -22,6 +22,8 @@ from skywire_transport_discovery.store.database import Database
 from skywire_transport_discovery.watching import Event, Ring
 
 POLL_S = 0.5
+# Many writes come in one read; nobody but a watcher notices.
+LINGER_S = 0.05
 PAGE = 5_000
 MAX_CATCH_UP = 10_000
 FRESH_WAIT_S = 1.0
@@ -41,6 +43,7 @@ class Feed:
         # The change that the graph is at, as it stands in the log; None before the first.
         self._at: Logged | None = None
         self._hint = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._asked = 0
         self._answered = 0
         self._polled = asyncio.Event()
@@ -56,13 +59,11 @@ class Feed:
         self._hint.set()
 
     async def hinted(self) -> None:
-        """Wait for a hint, at most POLL_S."""
-        try:
-            async with asyncio.timeout(POLL_S):
-                await self._hint.wait()
-        except TimeoutError:
-            pass
+        """Wait for a hint, at most POLL_S, and then a little for more, unless somebody waits for the answer."""
+        await _at_most(POLL_S, self._hint)
+        await _at_most(LINGER_S, self._urgent)
         self._hint.clear()
+        self._urgent.clear()
 
     async def fresh(self) -> None:
         """Wait until what this replica has written is in the graph, at most FRESH_WAIT_S; raises UNAVAILABLE before
@@ -74,6 +75,8 @@ class Feed:
         wanted = self._asked
         if self._answered >= wanted:
             return
+        self._urgent.set()
+        self._hint.set()
         try:
             async with asyncio.timeout(FRESH_WAIT_S):
                 while self._answered < wanted:
@@ -168,6 +171,14 @@ class Feed:
         self._current_at = began
         self._polled.set()
         self._polled = asyncio.Event()
+
+
+async def _at_most(seconds: float, event: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
 
 
 def _position(db: Connection) -> tuple[int, Logged | None]:

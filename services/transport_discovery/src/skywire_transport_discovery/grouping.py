@@ -1,7 +1,8 @@
 """Do together what many callers ask for at once: one transaction for all that came while the last one ran.
 
-Nothing waits for company: the first caller starts a round alone, the next round takes everybody who came meanwhile.
-A caller that goes away loses its answer only; its round goes on.
+A lone caller waits for nobody. Where many come, a round costs much more than what each adds to it, so it waits, for
+PATIENCE_S at most, until half as many are there as came lately. A caller that goes away loses its answer only; its
+round goes on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ R = TypeVar("R")
 
 MAX_WAITING = 8192
 MAX_ROUND = 1024
+PATIENCE_S = 0.004
 
 
 class Grouper(Generic[T, R]):
@@ -34,6 +36,10 @@ class Grouper(Generic[T, R]):
         self._waiting: deque[tuple[T, int, asyncio.Future[R]]] = deque()
         self._weight = 0
         self._free = rounds_at_once
+        # How many ask at once, of late; and the round that waits for company, for how much of it.
+        self._company = 1
+        self._awaited: asyncio.Future[None] | None = None
+        self._enough = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -57,6 +63,8 @@ class Grouper(Generic[T, R]):
             task = asyncio.create_task(self._run(), name=f"group {self._name}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        elif self._awaited is not None and len(self._waiting) >= self._enough and not self._awaited.done():
+            self._awaited.set_result(None)
         return await future
 
     async def close(self) -> None:
@@ -68,8 +76,23 @@ class Grouper(Generic[T, R]):
         # One turn of the loop: callers that were woken by the same read come along.
         await asyncio.sleep(0)
         while self._waiting:
-            await self._round(self._take())
+            if len(self._waiting) < self._company // 2 and self._awaited is None:
+                await self._gather()
+            taken = self._take()
+            await self._round(taken)
+            here = len(taken) + len(self._waiting)
+            self._company = max(here, self._company - self._company // 4 - 1)
         self._free += 1
+
+    async def _gather(self) -> None:
+        """Wait until enough have come, or patience is over."""
+        loop = asyncio.get_running_loop()
+        self._enough = self._company // 2
+        self._awaited = loop.create_future()
+        timer = loop.call_later(PATIENCE_S, _end, self._awaited)
+        await self._awaited
+        timer.cancel()
+        self._awaited = None
 
     def _take(self) -> list[tuple[T, asyncio.Future[R]]]:
         taken: list[tuple[T, asyncio.Future[R]]] = []
@@ -99,3 +122,8 @@ class Grouper(Generic[T, R]):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+
+def _end(awaited: asyncio.Future[None]) -> None:
+    if not awaited.done():
+        awaited.set_result(None)

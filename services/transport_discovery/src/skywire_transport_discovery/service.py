@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import sys
 
 from skywire.transport_discovery.v1 import transport_discovery_pb2_grpc as pb_grpc
 from skywire_common.curve import SecretKey
@@ -26,7 +25,6 @@ from skywire_transport_discovery.rpc.transports import TransportDiscovery
 from skywire_transport_discovery.store.database import Database
 from skywire_transport_discovery.upkeep import Upkeep
 
-SWITCH_S = 0.0005
 PACKAGE = "skywire.transport_discovery.v1"
 TRANSPORTS, NODES, ROUTES = (f"{PACKAGE}.{name}" for name in ("TransportDiscovery", "NodeDirectory", "RouteFinder"))
 ACCESS = {
@@ -46,8 +44,6 @@ ACCESS = {
 
 async def start(settings: Settings, scope: Scope) -> Ready:
     """Open the database, listen, and return once it is known whether the database answers."""
-    # A thread that comes back from the database waits this long for the loop's thread; the default is 5 ms a statement.
-    sys.setswitchinterval(SWITCH_S)
     secret = SecretKey.load(settings.secret_key_file)
     url = settings.database_url.get_secret_value()
     try:
