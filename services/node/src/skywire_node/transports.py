@@ -128,7 +128,7 @@ class Transports:
         link = Link(LinkHandshake(self._secret, SecretKey.generate(), None), self._user)
         if len(self._pending) >= MAX_PENDING or self._stopping:
             self.refused += 1
-            asyncio.get_running_loop().call_soon(link.abort, "too many connections that have not settled")
+            link.abort("too many connections that have not settled")
             return link
         self._pending.add(link)
         self._spawn(self._settle_accepted(link), "settle")
@@ -218,7 +218,7 @@ class Transports:
 
     async def _dial(self, transport: Transport) -> None:
         """Connect, shake hands, settle; raises LinkError."""
-        self._state(transport, "DIALING")
+        self._dialling(transport, "DIALING")
         remote, entry = transport.remote, transport.entry
         try:
             address = transport.address or await self._registry.find_link_address(remote, entry.kind)
@@ -230,12 +230,12 @@ class Transports:
                 link.dialled = True
                 await self._opened(link)
         except (OSError, TimeoutError, Failure, DecodeError, ValueError) as error:
-            self._state(transport, "DOWN", str(error) or "no answer in time")
+            self._dialling(transport, "DOWN", str(error) or "no answer in time")
             raise LinkError(str(error) or "no answer in time") from error
         except LinkError as error:
-            self._state(transport, "DOWN", str(error))
+            self._dialling(transport, "DOWN", str(error))
             raise
-        self._state(transport, "SETTLING")
+        self._dialling(transport, "SETTLING")
         try:
             proposed = settlement.propose(self._secret, remote, entry.kind, entry.public)
             link.record(Kind.SETTLE, proposed.to_json())
@@ -248,8 +248,13 @@ class Transports:
             reason = str(error) or "no settlement in time"
             link.close(reason, tell=reason)
             if transport.link is None:
-                self._state(transport, "DOWN", reason)
+                self._dialling(transport, "DOWN", reason)
                 raise LinkError(reason) from error
+
+    def _dialling(self, transport: Transport, state: str, reason: str = "") -> None:
+        """Note how far a dial is, unless the other end's dial was quicker: then the transport is up."""
+        if transport.link is None:
+            self._state(transport, state, reason)
 
     @staticmethod
     async def _opened(link: Link) -> None:

@@ -90,6 +90,9 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        if self._reason:  # refused before it began
+            self._transport.abort()
+            return
         self._transport.set_write_buffer_limits(high=OWN_QUEUE, low=OWN_QUEUE // 4)
         self.address = _shown(transport.get_extra_info("peername"))
         _tune(transport.get_extra_info("socket"))
