@@ -11,7 +11,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +192,16 @@ class Bed:
                 for path in (service.directory / "local").glob("node.sqlite*"):
                     path.unlink()
         await asyncio.gather(*map(self.net.restart, dead))
+        await asyncio.gather(*map(self._dial_now, self.net.plan.links))
         await self.net.connected(60.0)
         await self.apps_ready()
+
+    async def _dial_now(self, link: Link) -> None:
+        """Have a link dialled that is down: by itself that may take a minute after many tries."""
+        admin, remote = self.nodes[link.dialler].admin, self.nodes[link.acceptor].key
+        if any(seen.state != "UP" for seen in await admin.transports(public_keys=[remote])):
+            with suppress(Failure):  # it is tried again by itself
+                await admin.add_transport(remote, "tcp", True)
 
     async def apps_ready(self) -> None:
         """Wait until the app of every node runs."""

@@ -48,6 +48,7 @@ async def test_f1_the_node_in_use_is_killed_and_the_transfer_completes(diamond: 
     await diamond.clean()
 
 
+@pytest.mark.slow
 async def test_f3_the_destination_is_killed_and_the_source_hears_of_it(diamond: Bed) -> None:
     transfer = diamond.send(SOURCE, TARGET, BIG)
     await transfer.until_got(BIG // 4)
@@ -58,6 +59,7 @@ async def test_f3_the_destination_is_killed_and_the_source_hears_of_it(diamond: 
     await diamond.clean()
 
 
+@pytest.mark.slow
 async def test_f3_the_source_is_killed_and_the_destination_hears_of_it(diamond: Bed) -> None:
     transfer = diamond.send(SOURCE, TARGET, BIG)
     await transfer.until_got(BIG // 4)
@@ -109,6 +111,7 @@ async def test_f4_a_node_on_the_only_route_restarts_with_its_rules_and_the_loop_
     await diamond.clean()
 
 
+@pytest.mark.slow
 async def test_f5_a_setup_node_is_killed_in_the_middle_of_a_set_up_and_the_next_one_takes_over(diamond: Bed) -> None:
     first = diamond.net.setup_nodes[0]
     for middle in (1, 2):
@@ -190,6 +193,7 @@ async def test_f10_loops_and_dials_go_on_while_the_discovery_is_away(diamond: Be
     await diamond.clean()
 
 
+@pytest.mark.slow
 async def test_f10_a_node_starts_without_the_discovery_says_so_and_recovers_by_itself(diamond: Bed) -> None:
     node = diamond.nodes[1]
     await node.kill()
@@ -234,7 +238,10 @@ def _resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE
 
 
-@pytest.mark.parametrize("directions", ["there", "back", "both"])
+@pytest.mark.parametrize(
+    "directions",
+    [pytest.param("there", marks=pytest.mark.slow), pytest.param("back", marks=pytest.mark.slow), "both"],
+)
 async def test_f20_a_silent_link_is_left_within_seconds(diamond: Bed, directions: str) -> None:
     transfer = diamond.send(SOURCE, TARGET, BIG // 2)
     middle = await diamond.middle()
