@@ -1,7 +1,7 @@
 """Run the cases of cases.json against a discovery: `make contract TARGET=HOST:PORT [HTTP=HOST:PORT]`, or pytest.
 
 The cases are data: what is asked by whom, and what must come back. They use new keys each time, so that they run
-against any deployed discovery and leave nothing but transports that are down.
+against any deployed discovery; what they leave are transports between keys that nobody has.
 """
 
 from __future__ import annotations
