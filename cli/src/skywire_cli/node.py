@@ -223,6 +223,7 @@ def list_loops(target: Target) -> None:
             ">received": lambda row: size(row["bytes_received"]),
             ">round trip": lambda row: f"{row['round_trip_us']} µs" if row["round_trip_us"] else "",
             ">reroutes": lambda row: row["reroutes"],
+            "standby": lambda row: row["standby"],
             "route": lambda row: row["_path"],
         },
     )

@@ -314,6 +314,8 @@ def _loop(view: LoopView) -> pb.Loop:
         round_trip_us=int(view.round_trip * 1e6),
         routes=path_pair_to(view.routes) if view.routes is not None else None,
         reroutes=view.reroutes,
+        standby=view.standby,
+        standby_routes=path_pair_to(view.standby_routes) if view.standby_routes is not None else None,
     )
 
 

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
+from uuid import UUID
 
 from skywire_common.errors import Failure
 from skywire_common.keys import Addr, PublicKey
@@ -25,6 +26,9 @@ class Routes:
     paths: PathPair | None = None
     expiry: int = 0  # epoch seconds
     lifetime: float = 7200.0  # seconds from installation to expiry
+    # While the pair stands by, monotonic seconds: when it was made, and when the other end was last heard over it.
+    made_at: float = 0.0
+    proved_at: float = 0.0
 
 
 class Wanted(NamedTuple):
@@ -86,6 +90,11 @@ class SetUps(Protocol):
 
     async def find(self, remote: PublicKey) -> list[PathPair]:
         """Return ways to a node and back, at least one, the best first."""
+
+    async def find_apart(
+        self, remote: PublicKey, between: Collection[PublicKey], transports: Collection[UUID]
+    ) -> list[PathPair]:
+        """Return ways to a node and back that avoid these nodes and transports, as far as there are any."""
 
     async def create(self, wanted: Wanted, noise_message: Callable[[], bytes]) -> Made:
         """Have a new loop made. `noise_message` begins a fresh handshake for each setup node that is asked."""

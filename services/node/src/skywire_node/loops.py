@@ -18,8 +18,10 @@ from skywire_common.curve import DH_SIZE, SecretKey
 from skywire_common.drops import DropReason
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import Addr, PublicKey
+from skywire_common.loop.aside import PAYLOAD_SIZE, Aside, is_aside
 from skywire_common.loop.congestion import Floor
 from skywire_common.loop.endpoint import Dropped, Endpoint
+from skywire_common.loop.frames import Ping, Pong
 from skywire_common.noise import Handshake, Pattern
 from skywire_common.routes import PathPair
 from skywire_common.rules import APP_TYPE, AppRule
@@ -92,6 +94,8 @@ class Loops:
         self._floors: WeakValueDictionary[tuple[PublicKey, UUID | None], Floor] = WeakValueDictionary()
         self._waiting: dict[Outlet, dict[RoutedLoop, None]] = {}
         self.stories = Stories(epoch_clock)
+        # Whoever looks after second pairs of routes sets it: a loop has opened, got, used or lost one, or is over.
+        self.changed: Callable[[RoutedLoop], None] = lambda loop: None
 
     # -- making loops
 
@@ -142,6 +146,7 @@ class Loops:
         if story.loop_id:  # a candidate that succeeded after another one
             story = self.stories.begin(loop_id, story.app, local, remote, initiator=True)
         loop = self._new(story, loop_id, made.responder_epoch, handshakes[-1], routes)
+        self.changed(loop)
         log.info(
             "loop open", loop_id=loop_id.hex(), setup_id=loop_id.hex(), remote=str(remote), hops=len(paths.forward)
         )
@@ -225,6 +230,7 @@ class Loops:
             story.note("refused", str(failure))
             self.stories.end(story, "FAILED")
             raise failure.within(phase=Phase.CONFIRM, hop_key=self._secret.public) from failure
+        self.changed(loop)
         log.info("loop accepted", loop_id=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), remote=str(loop.remote))
         return answer
 
@@ -234,25 +240,65 @@ class Loops:
             raise Failure(ErrorCode.LOOP_RESET, "this node has no such loop (any more)")
         if loop.remote_epoch != offer.initiator_epoch:
             raise Failure(ErrorCode.LOOP_RESET, "the loop belongs to an earlier life of its initiator")
-        self._withdraw(loop)
-        loop.offered = _routes(offer)
-        self._by_app_id[offer.app_id] = loop
-        loop.story.note("other routes", "the other end has set them up", offer.setup_id)
+        self.hold(loop, _routes(offer))
 
     def reroute(self, loop: RoutedLoop, routes: Routes) -> None:
         """Have a loop go on over other routes; those that it used before are freed."""
         if loop.offered is routes:
             loop.offered = None
-        self._withdraw(loop)
+        else:
+            self.withdraw(loop)
         self._free(loop.routes)
         loop.rerouted(routes)
         self._by_app_id[routes.app_id] = loop
+        self.changed(loop)
 
-    def _withdraw(self, loop: RoutedLoop) -> None:
-        """Free routes that were offered and that nothing has come by."""
+    def hold(self, loop: RoutedLoop, routes: Routes) -> None:
+        """Keep a second pair of routes for a loop, in the place of one that it has."""
+        self.withdraw(loop)
+        loop.offered = routes
+        self._by_app_id[routes.app_id] = loop
+        maker = "made here" if routes.paths is not None else "made by the other end"
+        loop.story.note("second routes", f"{maker} {shown_way(routes.paths)}".rstrip(), routes.setup_id)
+        self.changed(loop)
+
+    def withdraw(self, loop: RoutedLoop) -> None:
+        """Free a loop's second pair of routes, if it has one."""
         offered, loop.offered = loop.offered, None
         if offered is not None:
             self._free(offered)
+            if offered.paths is not None:  # made here: nobody else knows all of its rules
+                self._setups.close_later(offered, loop.loop_id, None, "no longer held")
+            self.changed(loop)
+
+    def send_aside(self, loop: RoutedLoop, routes: Routes, frame: Ping | Pong) -> bool:
+        """Send a ping or pong by a pair of routes that is not in use; False if its first link or rule is gone."""
+        way = self.way(routes.forward_id)
+        place = way[1].slot(way[0].next_id, PAYLOAD_SIZE) if way is not None else None
+        if way is None or place is None:
+            return False
+        loop.aside.seal(frame, place)
+        rule, now = way[0], self.clock()
+        if not rule.used:
+            self.commit(routes.forward_id, rule, now)
+        rule.used = now
+        rule.packets += 1
+        rule.bytes += PAYLOAD_SIZE
+        return True
+
+    def _heard_aside(self, loop: RoutedLoop, offered: Routes, payload: memoryview, now: float) -> None:
+        """Take a ping or pong that came by the second pair: it is whole, as far as this end can know."""
+        try:
+            frame = loop.aside.open(payload)
+        except DecodeError:
+            self.router.dropped[DropReason.BAD_FRAME] += 1
+            return
+        if not offered.proved_at:
+            loop.story.note("standby ready", shown_way(offered.paths), offered.setup_id)
+            log.info("standby ready", loop_id=loop.loop_id.hex(), setup_id=offered.setup_id.hex())
+        offered.proved_at = now
+        if isinstance(frame, Ping):
+            self.send_aside(loop, offered, Pong(frame.token))
 
     def _check_rules(self, offer: Offer) -> None:
         """Check that the rules the offer names are here, of this set-up, and mean this loop."""
@@ -289,8 +335,10 @@ class Loops:
         story.loop_id = loop_id
         story.note("open" if initiator else "accepted", shown_way(routes.paths), loop_id)
         floor = self.floor(remote, routes.forward_id)
-        endpoint = Endpoint(*handshake.split(), self.clock(), floor)
-        loop = RoutedLoop(loop_id, local, remote, app, initiator, remote_epoch, endpoint, routes, self, story)
+        ciphers = handshake.split()
+        endpoint = Endpoint(*ciphers, self.clock(), floor)
+        aside = Aside(*ciphers)
+        loop = RoutedLoop(loop_id, local, remote, app, initiator, remote_epoch, endpoint, routes, self, story, aside)
         self.by_id[loop_id] = loop
         self._by_app_id[routes.app_id] = loop
         if initiator:
@@ -321,6 +369,9 @@ class Loops:
         offered = loop.offered
         if offered is None or offered.app_id != route_id:
             loop.receive(payload, now)
+            return
+        if is_aside(payload):
+            self._heard_aside(loop, offered, payload, now)
             return
         # The other end's rules are in place and it sends by the new routes: so does this one from now on.
         before = loop.endpoint.last_counter
@@ -371,8 +422,20 @@ class Loops:
     # -- ends
 
     def route_silent(self, loop: RoutedLoop, reason: str) -> None:
-        """Have another route found for a loop."""
+        """Have a loop go over to the pair of routes that is ready, and another one found if that leads nowhere."""
+        lost, ready = loop.routes, loop.offered
+        if ready is not None and ready.proved_at and self.way(ready.forward_id) is not None:
+            loop.switched_at = self.clock()
+            self.reroute(loop, ready)
+            self._setups.close_later(lost, loop.loop_id, None, "rerouted")
+            log.info("standby used", loop_id=loop.loop_id.hex(), setup_id=ready.setup_id.hex(), reason=reason)
         self._rerouting(loop, reason)
+
+    def transports_of(self, routes: Routes) -> frozenset[UUID]:
+        """Return this node's own transports that a pair of routes leaves and arrives by."""
+        leaving, arriving = self._table.rules.get(routes.forward_id), self._table.rules.get(routes.app_id)
+        both = {leaving.next_transport if leaving else None, arriving.from_transport if arriving else None}
+        return frozenset(transport for transport in both if transport is not None)
 
     def route_dead(self, route_id: int, reason: str) -> None:
         """A rule of one of this node's own loops leads nowhere, or nothing comes on it any more."""
@@ -380,7 +443,8 @@ class Loops:
             if route_id in (loop.routes.forward_id, loop.routes.app_id):
                 loop.route_lost(reason)
             elif loop.offered is not None and route_id in (loop.offered.forward_id, loop.offered.app_id):
-                self._withdraw(loop)
+                loop.story.note("second routes lost", reason, loop.offered.setup_id)
+                self.withdraw(loop)
 
     def torn_down(self, app_id: int) -> None:
         """The other edge took the route down: it has closed the loop or found another route, or someone says so.
@@ -408,7 +472,11 @@ class Loops:
     def over(self, loop: RoutedLoop, reason: Failure | None, *, orderly: bool) -> None:
         """Free the rules of a closed loop: along the route by a teardown, and through a setup node if that may fail."""
         self._forget(loop)
-        self._withdraw(loop)
+        offered, loop.offered = loop.offered, None
+        if offered is not None:
+            self._free(offered)
+            if not orderly:
+                self._setups.close_later(offered, loop.loop_id, None, str(reason or ""))
         self._free(loop.routes)
         if not orderly:
             self._setups.close_later(loop.routes, loop.loop_id, loop.remote.public_key, str(reason or ""))
@@ -416,6 +484,7 @@ class Loops:
         counts = f"sent {loop.bytes_sent} bytes, resent {loop.endpoint.sending.resent}, received {loop.bytes_received}"
         loop.story.note("closed", f"{said}; {counts}, {loop.reroutes} reroutes", loop.routes.setup_id)
         self.stories.end(loop.story, loop.state)
+        self.changed(loop)
         log.info("loop closed", loop_id=loop.loop_id.hex(), setup_id=loop.routes.setup_id.hex(), reason=said)
 
     async def drain(self) -> None:

@@ -36,6 +36,7 @@ from skywire_node.owner import OwnersApps, OwnersLoops, OwnersTransports
 from skywire_node.plane import DataPlane
 from skywire_node.rerouting import Rerouting
 from skywire_node.route_setup import RouteSetUps
+from skywire_node.standby import Standby
 from skywire_node.store import KeptTransport, Store
 from skywire_node.transports import Transport
 from skywire_node.upstream import SetupNodes, SetupPeer
@@ -85,6 +86,16 @@ class Node:
             idle_limit=settings.limits.idle_limit_s,
         )
         self._rerouting.loops = self.plane.loops
+        names = {app.app for app in settings.apps if app.standby}
+        ports = {app.port for app in settings.apps if app.standby and app.port}
+        Standby(
+            self.plane.loops,
+            setups,
+            scope.spawn,
+            wanted=lambda loop: loop.app in names if loop.initiator else loop.local.port in ports,
+            install=self._rerouting.install,
+            discard=self._rerouting.discard,
+        )
         self._announcer = Announcer(secret.public, self._discovery, self.plane.transports)
         self._keeper = RuleKeeper(store, self.plane.table)
         self._life = Life(settings.local_path)

@@ -185,6 +185,8 @@ def _loop(loop: RoutedLoop, app: str) -> LoopView:
         round_trip=sending.congestion.smoothed,
         routes=loop.routes.paths,
         reroutes=loop.reroutes,
+        standby="" if loop.offered is None else "ready" if loop.offered.proved_at else "unproved",
+        standby_routes=loop.offered.paths if loop.offered is not None else None,
     )
 
 

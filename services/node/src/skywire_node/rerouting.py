@@ -76,6 +76,8 @@ class Rerouting:
         until = began + self._patience
         pause, proof = FIRST_PAUSE, PROOF_SECONDS
         doubted: Counter[UUID] = Counter()  # transports by how many of the routes that led nowhere they were part of
+        if began - loop.switched_at < PROOF_SECONDS:
+            await loop.wait_until_open(PROOF_SECONDS)  # it went over to a pair that stood by
         if not loop.initiator:
             await loop.wait_until_open(RESPONDER_WAITS)
         while loop.waiting_for_route:
@@ -125,19 +127,19 @@ class Rerouting:
             doubted.update(hop.transport for hop in loop.routes.paths.forward + loop.routes.paths.reverse)
         ways.sort(key=lambda pair: max(doubted[hop.transport] for hop in pair.forward + pair.reverse))
         routes = await race(
-            ways, lambda paths: self._install(loop, paths), lambda late: self._discard(loop, late), _is_fatal
+            ways, lambda paths: self.install(loop, paths), lambda late: self.discard(loop, late), _is_fatal
         )
         old = loop.routes
         # When both ends have asked, the routes of the loop's initiator are taken, or they would go on changing.
         overtaken = not loop.initiator and loop.offered is not None and loop.offered is not before
         if overtaken or not loop.waiting_for_route:
-            self._discard(loop, routes)
+            self.discard(loop, routes)
             return
         self.loops.reroute(loop, routes)
         self._setups.close_later(old, loop.loop_id, None, "rerouted")
         log.info("rerouted", loop_id=loop.loop_id.hex(), setup_id=routes.setup_id.hex())
 
-    async def _install(self, loop: RoutedLoop, paths: PathPair) -> Routes:
+    async def install(self, loop: RoutedLoop, paths: PathPair) -> Routes:
         """Have one pair of paths installed for the loop; raises Failure and leaves nothing here."""
         setup_id = self._draw(16)
         forward_id, app_id = self.loops.reserve(setup_id)
@@ -153,7 +155,7 @@ class Rerouting:
             raise
         return self.loops.routes_of(setup_id, forward_id, app_id, made, paths)
 
-    def _discard(self, loop: RoutedLoop, routes: Routes) -> None:
+    def discard(self, loop: RoutedLoop, routes: Routes) -> None:
         """Free routes that came too late."""
         self.loops.give_up(routes.setup_id)
         self._setups.close_later(routes, loop.loop_id, None, "another route was faster")
@@ -164,14 +166,16 @@ class Rerouting:
             await asyncio.sleep(RENEW_CHECK)
             now = self._epoch_clock()
             for loop in list(self.loops.by_id.values()):
-                routes = loop.routes
-                due = routes.expiry - now < routes.lifetime / 2
-                if loop.initiator and due and loop.loop_id not in self._renewing:
-                    self._renewing.add(loop.loop_id)
-                    self._spawn(self._renew(loop), "renew")
+                mine = [loop.routes] if loop.initiator else []
+                if loop.offered is not None and loop.offered.paths is not None:
+                    mine.append(loop.offered)
+                for routes in mine:
+                    due = routes.expiry - now < routes.lifetime / 2
+                    if due and routes.setup_id not in self._renewing:
+                        self._renewing.add(routes.setup_id)
+                        self._spawn(self._renew(loop, routes), "renew")
 
-    async def _renew(self, loop: RoutedLoop) -> None:
-        routes = loop.routes
+    async def _renew(self, loop: RoutedLoop, routes: Routes) -> None:
         try:
             expiry = await self._setups.renew(routes)
             self.loops.renew_own(routes, expiry)
@@ -180,10 +184,12 @@ class Rerouting:
             log.warning(
                 "rules not renewed", loop_id=loop.loop_id.hex(), setup_id=routes.setup_id.hex(), why=str(failure)
             )
-            if failure.code is ErrorCode.ROUTE_LOST:
+            if failure.code is ErrorCode.ROUTE_LOST and routes is loop.routes:
                 loop.route_lost(str(failure))
+            elif failure.code is ErrorCode.ROUTE_LOST and routes is loop.offered:
+                self.loops.withdraw(loop)
         finally:
-            self._renewing.discard(loop.loop_id)
+            self._renewing.discard(routes.setup_id)
 
 
 def _is_fatal(failure: Failure) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -74,11 +74,7 @@ class RouteSetUps:
             self._snapshots.move_to_end(remote)
             if len(self._snapshots) > MAX_SNAPSHOTS:
                 self._snapshots.popitem(last=False)
-        usable = [
-            pair
-            for pair in ways
-            if self._has_link(pair.forward[0].transport) and self._has_link(pair.reverse[-1].transport)
-        ]
+        usable = self._usable(ways)
         # The discovery may not know yet what this node knows of its own transports.
         if not usable:
             raise Failure(
@@ -87,6 +83,29 @@ class RouteSetUps:
                 FailureFields(phase=Phase.FIND, hop_index=0, hop_key=self._own, retryable=True),
             )
         return usable
+
+    async def find_apart(
+        self, remote: PublicKey, between: Collection[PublicKey], transports: Collection[UUID]
+    ) -> list[PathPair]:
+        """Return ways to a node and back that avoid these nodes and transports; raises Failure."""
+        avoid = {node for node in self._suspected() if node != remote} | set(between)
+        try:
+            ways = await self._discovery.find_routes(
+                self._own, remote, count=CANDIDATES, avoid_nodes=avoid, avoid_transports=transports
+            )
+        except Failure as failure:
+            if failure.code not in _AWAY:
+                raise
+            ways = self._remembered(remote, failure)
+        return self._usable(ways)
+
+    def _usable(self, ways: Sequence[PathPair]) -> list[PathPair]:
+        """Return those whose first and last transport are up here."""
+        return [
+            pair
+            for pair in ways
+            if self._has_link(pair.forward[0].transport) and self._has_link(pair.reverse[-1].transport)
+        ]
 
     async def _ask(self, remote: PublicKey, avoid: list[PublicKey]) -> list[PathPair]:
         try:

@@ -9,13 +9,16 @@ The node's part is in `LoopHost`: where links and rules are found, when a timer 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 import structlog
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LoopError
 from skywire_common.keys import Addr
+from skywire_common.loop.aside import Aside
 from skywire_common.loop.congestion import Floor
 from skywire_common.loop.endpoint import OVERHEAD, Closed, Delivered, Dropped, Ended, Endpoint, State
 
@@ -49,6 +52,9 @@ class LoopHost(Protocol):
 
     def way(self, forward_id: int) -> tuple[Installed, Outlet] | None:
         """Return the forward rule and the link it leads to; None if either is gone."""
+
+    def transports_of(self, routes: Routes) -> frozenset[UUID]:
+        """Return this node's own transports that a pair of routes leaves and arrives by."""
 
     def floor(self, remote: Addr, forward_id: int) -> Floor:
         """Return what all loops know together of the round trip to a node by one link."""
@@ -86,6 +92,7 @@ class RoutedLoop:
     routes: Routes
     host: LoopHost
     story: Story
+    aside: Aside
     state: str = "OPEN"
     reason: str = ""
     bytes_sent: int = 0
@@ -94,7 +101,9 @@ class RoutedLoop:
     paused_at: float = 0.0
     # The responder is confirmed before the initiator has its rules: it is silent until a packet has come all the way.
     silent: bool = False
-    offered: Routes | None = None  # those that the other end has asked for and does not use yet
+    # A second pair, in place and not in use: it stands by, or the other end has asked for it and not come by it yet.
+    offered: Routes | None = None
+    switched_at: float = -math.inf  # when the loop went over to a pair that stood by
     _reader: LoopReader | None = None
     _early: list[bytes] = field(default_factory=list)
     _early_end: list[Callable[[LoopReader], None]] = field(default_factory=list)

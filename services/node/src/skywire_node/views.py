@@ -80,6 +80,8 @@ class LoopView(NamedTuple):
     round_trip: float
     routes: PathPair | None
     reroutes: int
+    standby: str = ""  # "ready" or "unproved" if there is a second pair of routes
+    standby_routes: PathPair | None = None
 
 
 class HopView(NamedTuple):
