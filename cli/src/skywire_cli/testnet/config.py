@@ -84,6 +84,7 @@ def node(
         "apps_path": str(apps_path),
         "local_path": str(directory / "local"),
         "log_level": plan.log_level,
+        "limits": dict(plan.limits),
         "interfaces": {"link": ANY_PORT, "control": ANY_PORT, "metrics": ANY_PORT, "admin": str(socket)},
     }
 
