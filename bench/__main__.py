@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,21 @@ async def measure(chosen: list[Bench], *, quick: bool, quiet: bool) -> dict[str,
             for one in chosen:
                 run.say(f"{one.name}: {one.title}")
                 load, started = os.getloadavg()[0], time.monotonic()
-                figures = await one.measure(run)
+                failed = ""
+                try:
+                    figures = await one.measure(run)
+                except Exception as error:  # noqa: BLE001 - one bench that fails is reported, and the others go on
+                    figures, failed = [], f"{type(error).__name__}: {error}"
+                    traceback.print_exception(error)
                 document["benches"][one.name] = {
                     "title": one.title,
                     "seconds": round(time.monotonic() - started, 1),
                     "load_before": load,
+                    "failed": failed,
                     "figures": [figure.document() for figure in figures],
                 }
                 if not quiet:
-                    print(report.table(f"{one.name}: {one.title}", figures), flush=True)
+                    print(report.table(f"{one.name}: {one.title}", figures) if figures else failed, flush=True)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     document["seconds"] = round(time.monotonic() - began, 1)
@@ -74,7 +81,7 @@ async def interruptible(chosen: list[Bench], *, quick: bool, quiet: bool) -> dic
 
 
 def main() -> int:
-    """Return the exit code: 0, or 130 after Ctrl-C. A figure that falls short is no error."""
+    """Return the exit code: 0, 1 if a bench failed, 130 after Ctrl-C. A figure that falls short is no error."""
     offered = benches()
     parser = argparse.ArgumentParser(prog="python -m bench", description=bench.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure: {', '.join(offered)}; all if none")
@@ -101,7 +108,7 @@ def main() -> int:
         print(f"{document['seconds']:.0f} s; {path}", file=sys.stderr)
     if old is not None:
         print(report.compare(old, document))
-    return 0
+    return 1 if any(one["failed"] for one in document["benches"].values()) else 0
 
 
 if __name__ == "__main__":
