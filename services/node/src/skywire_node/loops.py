@@ -446,6 +446,14 @@ class Loops:
                 loop.story.note("second routes lost", reason, loop.offered.setup_id)
                 self.withdraw(loop)
 
+    def lapsed(self, route_id: int) -> None:
+        """The lease of one of this node's rules is over: nobody used it, or nobody renewed it."""
+        loop = self._by_app_id.get(route_id)
+        if loop is not None and not loop.initiator and not loop.endpoint.heard:
+            loop.ended_by(Failure(ErrorCode.ROUTE_LOST, "whoever asked for this loop has never used it"))
+        else:
+            self.route_dead(route_id, "its rule has lapsed")
+
     def torn_down(self, app_id: int) -> None:
         """The other edge took the route down: it has closed the loop or found another route, or someone says so.
 
