@@ -12,7 +12,7 @@ export GRPC_VERBOSITY ?= NONE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test contract schemathesis bench demo clean lock
+.PHONY: help setup protos lint format test test-slow soak contract schemathesis bench demo clean lock
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,14 @@ lint: setup  ## ruff, mypy --strict, import-linter, buf, the lock has no address
 
 test: setup  ## every test: unit, vectors, simulation, fuzz, contract, real processes
 	$(BIN)/python -m pytest
+
+test-slow: setup  ## the tests that take long: leases, silent and slow links, 1,000 dials from both ends
+	$(BIN)/python -m pytest -m slow
+
+SECONDS ?= 3600
+
+soak: setup  ## loops, cuts and restarts for SECONDS=3600; then nothing may have grown
+	PYTHONPATH=tests $(BIN)/python -m soak.churn $(SECONDS)
 
 contract: setup  ## the discovery's contract cases against TARGET=host:port (and HTTP=host:port)
 	PYTHONPATH=tests $(BIN)/python -m contract.discovery.runner $(TARGET) $(if $(HTTP),--http $(HTTP))

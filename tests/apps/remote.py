@@ -26,6 +26,7 @@ from skywire_app import App, Failure, Stream
 HEADER = struct.Struct(">Q")
 BLOCK = 256 * 1024
 PIECE = 128 * 1024
+REMEMBERED = 1_000  # streams whose end is still told
 
 
 def bytes_of(seed: int) -> Iterator[bytes]:
@@ -58,6 +59,10 @@ class Incoming:
         self.right = self.right and self._rest[: len(data)] == data
         self._rest = self._rest[len(data) :]
 
+    def forget_bytes(self) -> None:
+        """Nothing more will come."""
+        self._blocks, self._rest = iter(()), b""
+
     def said(self) -> "dict[str, Any]":
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
@@ -77,6 +82,8 @@ class Remote:
         try:
             (seed,) = HEADER.unpack(await stream.readexactly(HEADER.size))
             incoming = self.incoming[seed] = Incoming(seed)
+            if len(self.incoming) > REMEMBERED:
+                del self.incoming[next(iter(self.incoming))]
         except Failure:
             return
         try:
@@ -91,6 +98,8 @@ class Remote:
             await stream.close()
         except Failure as failure:
             incoming.failure = str(failure)
+        finally:
+            incoming.forget_bytes()
 
     async def send(self, to: str, size: int, seed: int, every: "float | None" = None) -> "dict[str, Any]":
         """Write so many bytes, again and again with `every`, and return the far app's answer."""
@@ -123,6 +132,7 @@ class Remote:
                 said["answer"] = json.loads(answer) if answer else None
         except Failure as failure:
             said["failure"] = str(failure)
+        self.enough.pop(seed, None)
         said["seconds"] = time.monotonic() - began
         return said
 

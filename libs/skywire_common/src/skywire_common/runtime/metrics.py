@@ -91,6 +91,11 @@ class MetricsServer:
 async def serve(registry: CollectorRegistry, address: str) -> MetricsServer:
     """Serve GET /metrics on "host:port" (0: any free port); raises Failure if the address is taken."""
     connections: set[asyncio.StreamWriter] = set()
+    loop = asyncio.get_running_loop()
+    text = "What the event loop holds now; the answer to this question takes one task itself."
+    Readings(
+        registry, "skywire_event_loop", text, lambda: {"tasks": len(asyncio.all_tasks(loop))}, label="what", gauge=True
+    )
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(connections) >= MAX_CONNECTIONS:

@@ -1,0 +1,182 @@
+"""Churn for as long as one likes (F28): loops opened and closed, links cut and restored, nodes started again.
+
+    python -m soak.churn SECONDS [SEED]
+
+Four nodes in a diamond, every process real. All bytes are compared. At the end, when everything is mended and leases
+are over, each process holds what it held before: memory, tasks, descriptors; nodes no rule, reservation or loop.
+The second node is the one that is killed and stopped; all other processes live through everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import sys
+import time
+import urllib.request
+from collections import Counter
+from typing import NamedTuple
+
+import psutil
+from skywire_cli.testnet.plan import Link
+from skywire_cli.testnet.process import Service
+from skywire_common.errors import Failure
+from system.bed import AT_ONCE, LEASE, Bed, bed
+
+DIAMOND = (Link(0, 1), Link(1, 3), Link(0, 2), Link(2, 3))
+VICTIM = 1
+SURVIVORS = (0, 2, 3)
+AT_A_TIME = 6  # loops
+SIZES = (0, 1, 1_000, 50_000, 400_000, 3_000_000)
+WARM_UP = 20.0  # seconds until pools, caches and the heap have the size that the work needs
+# Rules that a killed node took over its restart, for loops that are gone, end by this.
+IDLE_LIMIT = 30.0
+PATIENCE = 10.0
+MORE_MEMORY = 24 << 20  # bytes of a heap that the same work has broken into other pieces
+MORE_TASKS = 8
+MORE_DESCRIPTORS = 8
+
+
+class Held(NamedTuple):
+    """What one process holds; bytes, counts."""
+
+    memory: int
+    descriptors: int
+    tasks: int
+
+    def grown(self, before: Held) -> list[str]:
+        """Name what is more than before, beyond what the same work may take."""
+        bounds = Held(MORE_MEMORY, MORE_DESCRIPTORS, MORE_TASKS)
+        both = zip(self._fields, before, self, bounds, strict=True)
+        return [f"{name} {early} -> {late}" for name, early, late, bound in both if late > early + bound]
+
+
+class Churn:
+    """Everything that goes on at once, and what came of it."""
+
+    def __init__(self, net: Bed, seed: int) -> None:
+        self.net = net
+        self.random = random.Random(seed)
+        self.ends: Counter[str] = Counter()
+        self.broken: Counter[str] = Counter()
+        self.wrong: list[str] = []
+
+    async def run(self, seconds: float) -> None:
+        """Churn for so long."""
+        until = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_A_TIME):
+                group.create_task(self._open_loops(until))
+            group.create_task(self._break_links(until))
+            group.create_task(self._restart(until))
+
+    async def _open_loops(self, until: float) -> None:
+        while time.monotonic() < until:
+            source, target = self.random.sample(range(4), 2)
+            transfer = self.net.send(source, target, self.random.choice(SIZES))
+            try:
+                report = await transfer.done
+                failure = report["failure"]
+                got = await transfer.got() if failure else report["answer"]
+            except OSError:  # an app of the node that was killed
+                self.ends["app gone"] += 1
+                await asyncio.sleep(0.1)
+                continue
+            self.ends[Failure.parse(failure).code.value if failure else "arrived"] += 1
+            short = not failure and (got is None or got["received"] != report["sent"])
+            if short or (got and not got["right"]):
+                self.wrong.append(f"{report} but {got}")
+            if failure:
+                await asyncio.sleep(0.1)
+
+    async def _break_links(self, until: float) -> None:
+        while time.monotonic() < until:
+            await asyncio.sleep(self.random.uniform(0.2, 2))
+            proxy = self.random.choice(list(self.net.proxies.values()))
+            how = self.random.choice(("cut", "silent", "deaf", "slow"))
+            self.broken[how] += 1
+            if how == "cut":
+                proxy.cut()
+            elif how == "slow":
+                proxy.there.delay = proxy.back.delay = 0.05
+            else:
+                (proxy.there if how == "deaf" else proxy.back).hold()
+            await asyncio.sleep(self.random.uniform(0.1, 2))
+            proxy.mend()
+
+    async def _restart(self, until: float) -> None:
+        node = self.net.nodes[VICTIM]
+        while time.monotonic() + AT_ONCE < until:
+            await asyncio.sleep(self.random.uniform(3, 12))
+            if self.random.random() < 1 / 2:
+                self.broken["killed"] += 1
+                await node.kill()
+            else:
+                self.broken["stopped"] += 1
+                code = await node.stop()
+                if code != 0:
+                    self.wrong.append(f"{node.name} stopped with {code}")
+            await self.net.net.restart(node)
+
+
+async def held(net: Bed) -> dict[str, Held]:
+    """Return what every process holds that lives through everything."""
+    alive = [service for service in net.net.services if service is not net.nodes[VICTIM]]
+    found = await asyncio.gather(*(asyncio.to_thread(_held, service) for service in alive))
+    return {service.name: one for service, one in zip(alive, found, strict=True)}
+
+
+def _held(service: Service) -> Held:
+    process = psutil.Process(service.pid)
+    tasks = 0.0
+    if "metrics" in service.interfaces:
+        with urllib.request.urlopen(f"http://{service.interfaces['metrics']}/metrics") as page:
+            (line,) = [line for line in page.read().decode().splitlines() if line.startswith("skywire_event_loop{")]
+            tasks = float(line.rpartition(" ")[2])
+    return Held(process.memory_info().rss, process.num_fds(), int(tasks))
+
+
+async def quiet(net: Bed) -> None:
+    """Mend everything and wait until leases are over; fails if a rule, reservation or loop is left."""
+    await net.whole()
+    await net.clean(max(LEASE, IDLE_LIMIT) + PATIENCE + 2 * AT_ONCE)
+
+
+async def soak(seconds: float, seed: int) -> list[str]:
+    """Churn and say on the way how it goes; return what is not as it should be."""
+    limits = {"idle_limit_s": IDLE_LIMIT, "patience_s": PATIENCE}
+    async with bed(4, DIAMOND, limits=limits) as net:
+        churn = Churn(net, seed)
+        print(f"seed {seed}: {WARM_UP:.0f} s to warm up, then {seconds:.0f} s", flush=True)
+        await churn.run(WARM_UP)
+        await quiet(net)
+        before = await held(net)
+        await churn.run(seconds)
+        await quiet(net)
+        after = await held(net)
+        print("loops:", ", ".join(f"{count} {what}" for what, count in churn.ends.most_common()))
+        print("broken:", ", ".join(f"{count} {what}" for what, count in churn.broken.most_common()))
+        print(f"{'process':14}{'MB':>16}{'descriptors':>16}{'tasks':>16}")
+        wrong = list(churn.wrong)
+        for name, late in after.items():
+            early = before[name]
+            pairs = [(early.memory >> 20, late.memory >> 20), *zip(early[1:], late[1:], strict=True)]
+            print(f"{name:14}" + "".join(f"{f'{one} -> {other}':>16}" for one, other in pairs))
+            wrong += [f"{name}: {what}" for what in late.grown(early)]
+        if not churn.ends["arrived"]:
+            wrong.append("no loop carried anything")
+        return wrong
+
+
+def main() -> None:
+    seconds = float(sys.argv[1])
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else secrets.randbits(32)
+    wrong = asyncio.run(soak(seconds, seed))
+    for what in wrong:
+        print("NOT SO:", what)
+    raise SystemExit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
