@@ -246,6 +246,7 @@ async def bed(
     limits: Mapping[str, float] | None = None,
     buffers: int | None = None,
     proxied: bool = True,
+    standby: bool = False,
 ) -> AsyncIterator[Bed]:
     """Run a testnet with an app on every node, on port 40, and every link through a proxy."""
     place = Path(tempfile.mkdtemp(prefix="sw"))  # short: sockets lie in it
@@ -271,6 +272,7 @@ async def bed(
                         (sys.executable, str(place / f"{NAME}{index}.v1.0")),
                         (str(driver.place),),
                         auto_start=True,
+                        standby=standby and index == 0,
                     ),
                 )
                 for index, driver in enumerate(drivers)

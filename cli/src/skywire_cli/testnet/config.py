@@ -75,6 +75,7 @@ def node(
                 "app": app.name,
                 "version": app.version,
                 "auto_start": app.auto_start,
+                "standby": app.standby,
                 "port": app.port,
                 "args": [_filled(arg, named) for arg in app.args],
                 "env": {name: _filled(value, named) for name, value in app.env.items()},

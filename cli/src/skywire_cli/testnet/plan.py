@@ -43,6 +43,7 @@ class AppPlan(NamedTuple):
     args: tuple[str, ...] = ()
     auto_start: bool = False
     env: Mapping[str, str] = {}
+    standby: bool = False
 
 
 @dataclass(frozen=True)

@@ -262,12 +262,12 @@ class Loops:
         loop.story.note("second routes", f"{maker} {shown_way(routes.paths)}".rstrip(), routes.setup_id)
         self.changed(loop)
 
-    def withdraw(self, loop: RoutedLoop) -> None:
-        """Free a loop's second pair of routes, if it has one."""
+    def withdraw(self, loop: RoutedLoop, *, everywhere: bool = True) -> None:
+        """Free a loop's second pair of routes, if it has one: `everywhere`, since a teardown may not get through."""
         offered, loop.offered = loop.offered, None
         if offered is not None:
             self._free(offered)
-            if offered.paths is not None:  # made here: nobody else knows all of its rules
+            if everywhere:
                 self._setups.close_later(offered, loop.loop_id, None, "no longer held")
             self.changed(loop)
 
@@ -459,7 +459,12 @@ class Loops:
 
         A loop that is over lingers on: its other end may still have to hear that, by another route.
         """
-        self.route_dead(app_id, "the route was taken down")
+        loop = self._by_app_id.get(app_id)
+        if loop is not None and loop.offered is not None and loop.offered.app_id == app_id:
+            loop.story.note("second routes taken down", "", loop.offered.setup_id)
+            self.withdraw(loop, everywhere=False)
+        else:
+            self.route_dead(app_id, "the route was taken down")
 
     def closed(self, loop_id: bytes, reason: str, app_id: int, closer: PublicKey | None) -> None:
         """End a loop because a setup node says so: asked by its other edge, or undoing the set-up of `app_id`."""
