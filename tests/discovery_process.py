@@ -15,7 +15,7 @@ from typing import Any
 from skywire_common.curve import SecretKey
 from skywire_common.keys import PublicKey
 
-START_S = 30.0
+START_S = 90.0
 STOP_S = 20.0
 
 

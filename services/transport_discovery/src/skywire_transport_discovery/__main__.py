@@ -12,7 +12,7 @@ from skywire_common.errors import Failure, LocalError
 from skywire_common.runtime import service
 from skywire_common.runtime.config import ConfigError, load
 
-from skywire_transport_discovery.config import Settings
+from skywire_transport_discovery.config import Settings, first
 from skywire_transport_discovery.service import start
 from skywire_transport_discovery.store.database import Database
 
@@ -23,7 +23,7 @@ def main() -> NoReturn:
     """Run the service, or the migration, and exit."""
     if sys.argv[1:2] == ["migrate"]:
         sys.exit(_migrate(sys.argv[2:]))
-    service.main(NAME, Settings, start)
+    service.main(NAME, Settings, start, first)
 
 
 def _migrate(argv: list[str]) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, field_validator
-from skywire_common.runtime.config import KeyFile, ListenAddress, Section, ServiceSettings, TlsFiles
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, field_validator
+from skywire_common.runtime.config import KeyFile, ListenAddress, Section, ServiceSettings, TlsFiles, setting
 from sqlalchemy.exc import ArgumentError
 
 from skywire_transport_discovery.store.database import check_url
@@ -13,28 +16,30 @@ from skywire_transport_discovery.store.transports import MAX_TRANSPORTS_PER_NODE
 class Interfaces(Section):
     """Where to listen, "host:port"; port 0 takes any free one."""
 
-    grpc: ListenAddress = "127.0.0.1:0"
-    http: ListenAddress = "127.0.0.1:0"
+    grpc: ListenAddress = setting("the services over gRPC", default="127.0.0.1:0")
+    http: ListenAddress = setting("the original's HTTP API and GET /metrics", default="127.0.0.1:0")
 
 
 class Limits(Section):
     """What one key may have and do."""
 
-    transports_per_node: int = Field(default=MAX_TRANSPORTS_PER_NODE, ge=1)
+    transports_per_node: int = setting("that one key may register", default=MAX_TRANSPORTS_PER_NODE, ge=1)
     # Entries in RegisterTransports and ReconcileTransports; a node reconciles all of its transports twice a minute.
-    registrations_per_minute: int = Field(default=10 * MAX_TRANSPORTS_PER_NODE, ge=1)
+    registrations_per_minute: int = setting(
+        "entries that one key may register", unit="per minute", default=10 * MAX_TRANSPORTS_PER_NODE, ge=1
+    )
 
 
 class Settings(ServiceSettings):
     """Everything that the file may say."""
 
-    secret_key_file: KeyFile
+    secret_key_file: KeyFile = setting("its key, 64 hex digits, mode 0600; everyone names it")
     # sqlite+aiosqlite:////path/to/file (one process) or postgresql+psycopg://user@host/name (any number of replicas);
     # a secret, since it may hold a password.
-    database_url: SecretStr
-    interfaces: Interfaces = Interfaces()
-    grpc_tls: TlsFiles | None = None
-    limits: Limits = Limits()
+    database_url: SecretStr = setting("sqlite+aiosqlite:////path/to/file, or postgresql+psycopg://user@host/name")
+    interfaces: Interfaces = setting("where it listens", default=Interfaces())
+    grpc_tls: TlsFiles | None = setting("TLS of the grpc interface", default=None)
+    limits: Limits = setting("what one key may have and do", default=Limits())
 
     @field_validator("database_url")
     @classmethod
@@ -45,3 +50,12 @@ class Settings(ServiceSettings):
             # SQLAlchemy's text repeats the URL, and with it the password.
             raise ValueError("not a URL of a database") from None
         return url
+
+
+def first(directory: Path, key: Path) -> dict[str, Any]:
+    """Return the document of a new discovery: SQLite beside the key."""
+    return {
+        "secret_key_file": str(key),
+        "database_url": f"sqlite+aiosqlite:///{directory / 'discovery.db'}",
+        "interfaces": {"grpc": "127.0.0.1:7200", "http": "127.0.0.1:7201"},
+    }

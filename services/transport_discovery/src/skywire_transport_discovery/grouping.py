@@ -75,14 +75,16 @@ class Grouper(Generic[T, R]):
     async def _run(self) -> None:
         # One turn of the loop: callers that were woken by the same read come along.
         await asyncio.sleep(0)
-        while self._waiting:
-            if len(self._waiting) < self._company // 2 and self._awaited is None:
-                await self._gather()
-            taken = self._take()
-            await self._round(taken)
-            here = len(taken) + len(self._waiting)
-            self._company = max(here, self._company - self._company // 4 - 1)
-        self._free += 1
+        try:
+            while self._waiting:
+                if len(self._waiting) < self._company // 2 and self._awaited is None:
+                    await self._gather()
+                taken = self._take()
+                await self._round(taken)
+                here = len(taken) + len(self._waiting)
+                self._company = max(here, self._company - self._company // 4 - 1)
+        finally:
+            self._free += 1
 
     async def _gather(self) -> None:
         """Wait until enough have come, or patience is over."""
