@@ -13,6 +13,7 @@ from skywire_cli.lazy import Lazy, LazyGroup
 from skywire_cli.output import print_error
 
 _COMMANDS = {
+    "config": Lazy("skywire_cli.config", "config", "Make, check and show the configuration of a service."),
     "demo": Lazy("skywire_cli.demo.command", "demo", "Four nodes, a file and 1,000 pings through them, checked."),
     "discovery": Lazy("skywire_cli.discovery", "discovery", "Look into the transport discovery and look after it."),
     "keygen": Lazy("skywire_cli.keygen", "keygen", "Make a secret key."),

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from skywire_common.runtime import service as runtime
 
-from skywire_node.config import NodeSettings
+from skywire_node.config import NodeSettings, first
 from skywire_node.node import start
 
 NAME = "skywire-node"
@@ -14,7 +14,7 @@ NAME = "skywire-node"
 
 def main() -> NoReturn:
     """Run until told to end."""
-    runtime.main(NAME, NodeSettings, start)
+    runtime.main(NAME, NodeSettings, start, first, begins=True)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 from skywire_common.curve import SecretKey
 from skywire_common.keys import PublicKey
 from skywire_common.runtime.config import (
@@ -18,6 +18,7 @@ from skywire_common.runtime.config import (
     Section,
     ServiceSettings,
     TlsFiles,
+    setting,
 )
 
 from skywire_node.apps.restart import RestartPolicy
@@ -51,9 +52,9 @@ AppWord = Annotated[str, AfterValidator(_app_word)]
 class Identity(Section):
     """Who the node is."""
 
-    static_secret_key_file: KeyFile
+    static_secret_key_file: KeyFile = setting("who the node is: 64 hex digits, mode 0600")
     # Optional, so that a wrong key file is noticed before anyone is talked to.
-    static_public_key: HexKey | None = None
+    static_public_key: HexKey | None = setting("the key that the file must hold", default=None)
 
     def secret(self) -> SecretKey:
         """Load the key."""
@@ -69,27 +70,25 @@ class Identity(Section):
 class TransportSettings(Section):
     """A transport that the node keeps up."""
 
-    public_key: HexKey
-    type: Literal["tcp"] = "tcp"
-    public: bool = True
-    # Where the other node takes links; without it the discovery is asked.
-    address: Address | None = None
+    public_key: HexKey = setting("the other node")
+    type: Literal["tcp"] = setting("how the nodes are linked", default="tcp")
+    public: bool = setting("registered, so that others may route over it", default=True)
+    address: Address | None = setting("where the other takes links; without it the discovery is asked", default=None)
 
 
 class AppSettings(Section):
     """An app of the node."""
 
-    app: AppWord
-    version: AppWord
-    auto_start: bool = False
-    # 0: the app takes no loops, it only dials.
-    port: int = Field(default=0, ge=0, lt=FIRST_DIALLING_PORT)
-    args: tuple[str, ...] = ()
-    env: dict[str, str] = Field(default_factory=dict)
-    # When to start it again that ended by itself; by default on-failure if it starts with the node, else never.
-    restart: RestartPolicy | None = None
-    # Two routes held ready: a lost one is replaced without a setup node.
-    standby: bool = False
+    app: AppWord = setting("its name; the executable is {apps_path}/{app}.v{version}")
+    version: AppWord = setting("its version")
+    auto_start: bool = setting("starts with the node; the command line's word goes over it", default=False)
+    port: int = setting("where it takes loops; 0: it only dials", default=0, ge=0, lt=FIRST_DIALLING_PORT)
+    args: tuple[str, ...] = setting("its arguments", default=())
+    env: dict[str, str] = setting("its environment", default_factory=dict)
+    restart: RestartPolicy | None = setting(
+        "when to start it again that ended by itself; unset: on-failure with auto_start, else never", default=None
+    )
+    standby: bool = setting("two routes are held ready: a lost one is replaced without a setup node", default=False)
 
     @property
     def executable(self) -> str:
@@ -100,44 +99,50 @@ class AppSettings(Section):
 class Interfaces(Section):
     """Where the node listens."""
 
-    link: ListenAddress = "127.0.0.1:0"
-    control: ListenAddress = "127.0.0.1:0"
-    metrics: ListenAddress = "127.0.0.1:0"
-    admin: Annotated[Path, AfterValidator(_socket_path)]
+    link: ListenAddress = setting("where links are accepted", default="127.0.0.1:0")
+    control: ListenAddress = setting("NodeControl, for setup nodes", default="127.0.0.1:0")
+    metrics: ListenAddress = setting("GET /metrics", default="127.0.0.1:0")
+    admin: Annotated[Path, AfterValidator(_socket_path)] = setting("the owner's unix socket, mode 0600")
     # What other nodes shall dial where it is not what was bound, for example behind NAT.
-    announced_link: Address | None = None
-    announced_control: Address | None = None
-    control_tls: TlsFiles | None = None
+    announced_link: Address | None = setting("what others dial for links; unset: what was bound", default=None)
+    announced_control: Address | None = setting("what setup nodes dial; unset: what was bound", default=None)
+    control_tls: TlsFiles | None = setting("TLS of the control interface", default=None)
 
 
 class Limits(Section):
     """Bounds that an owner may want to change; the others are constants."""
 
-    max_rules: int = Field(default=200_000, ge=16)
-    # 0: no limit of this node's own.
-    max_hops: int = Field(default=0, ge=0, le=32)
-    # Seconds after which used rules that no packet uses end; unset: 180, six keep-alives of a loop.
-    idle_limit_s: float | None = Field(default=None, ge=30)
-    # Seconds that a loop waits for a new route.
-    patience_s: float = Field(default=60.0, gt=0)
+    max_rules: int = setting("routing rules", default=200_000, ge=16)
+    max_hops: int = setting("longest route with this node; 0: no limit of its own", unit="hops", default=0, ge=0, le=32)
+    idle_limit_s: float | None = setting(
+        "used rules that no packet uses end after it; unset: 180, six keep-alives of a loop",
+        unit="s",
+        default=None,
+        ge=30,
+    )
+    patience_s: float = setting("how long a loop waits for a new route", unit="s", default=60.0, gt=0)
 
 
 class NodeSettings(ServiceSettings):
     """Everything in the node's file."""
 
-    node: Identity
-    transport_discovery: Peer
-    setup_nodes: tuple[Peer, ...] = Field(default=(), max_length=MAX_SETUP_NODES)
+    node: Identity = setting("who the node is")
+    # Optional, so that a first start needs nothing: such a node links and routes for the neighbours it is told of.
+    transport_discovery: Peer | None = setting("the discovery; without it only configured addresses", default=None)
+    setup_nodes: tuple[Peer, ...] = setting(
+        "asked for loops, in this order; one that failed stands last for 30 s", default=(), max_length=MAX_SETUP_NODES
+    )
     # Keys that may call NodeControl: setup nodes. Asking one under `setup_nodes` for a loop is no reason to obey it.
-    trusted_nodes: tuple[HexKey, ...] = ()
-    transports: tuple[TransportSettings, ...] = Field(default=(), max_length=MAX_TRANSPORTS)
-    apps: tuple[AppSettings, ...] = Field(default=(), max_length=MAX_APPS)
-    apps_path: Path = Path("apps")
-    local_path: Path = Path("local")
-    interfaces: Interfaces
-    limits: Limits = Limits()
-    # Seconds between heartbeats, ±20 %; the discovery's lease is three times as long.
-    heartbeat_s: float = Field(default=20.0, gt=0, le=30)
+    trusted_nodes: tuple[HexKey, ...] = setting("keys of setup nodes that may install rules here", default=())
+    transports: tuple[TransportSettings, ...] = setting("kept up", default=(), max_length=MAX_TRANSPORTS)
+    apps: tuple[AppSettings, ...] = setting("the node's apps", default=(), max_length=MAX_APPS)
+    apps_path: Path = setting("where executables {app}.v{version} are", default=Path("apps"))
+    local_path: Path = setting("the node's own files, and {app}/v{version} for each app", default=Path("local"))
+    interfaces: Interfaces = setting("where it listens")
+    limits: Limits = setting("bounds", default=Limits())
+    heartbeat_s: float = setting(
+        "between heartbeats, ±20 %; the discovery's lease is three times as long", unit="s", default=20.0, gt=0, le=30
+    )
 
     def trusted(self) -> frozenset[PublicKey]:
         """Return the keys that may call NodeControl."""
@@ -157,3 +162,22 @@ class NodeSettings(ServiceSettings):
         if len(set(remotes)) != len(remotes):
             raise ValueError("two transports to the same node, of the same type and visibility")
         return self
+
+
+def first(directory: Path, key: Path) -> dict[str, Any]:
+    """Return the document of a new node: everything in one directory, reachable from this machine."""
+    return {
+        "node": {"static_secret_key_file": str(key)},
+        "apps_path": str(directory / "apps"),
+        "local_path": str(directory / "local"),
+        "interfaces": {
+            "link": "127.0.0.1:0",
+            "control": "127.0.0.1:0",
+            "metrics": "127.0.0.1:0",
+            "admin": str(directory / "admin.sock"),
+        },
+        "setup_nodes": [],
+        "trusted_nodes": [],
+        "transports": [],
+        "apps": [],
+    }

@@ -64,9 +64,12 @@ class Presence(NamedTuple):
 
 
 class Discovery:
-    """The discovery as this node uses it; every call raises Failure and none is tried again here."""
+    """The discovery as this node uses it; every call raises Failure and none is tried again here.
 
-    def __init__(self, channel: RpcChannel) -> None:
+    Without a channel, because the config names no discovery, it is always away.
+    """
+
+    def __init__(self, channel: RpcChannel | None) -> None:
         self._channel = channel
 
     async def register_node(self, presence: Presence, *, stopping: bool = False) -> float:
@@ -148,6 +151,8 @@ class Discovery:
     async def _call(
         self, path: str, request: Message, answer: type[R], timeout: float = CALL_SECONDS, *, signed: bool = True
     ) -> R:
+        if self._channel is None:
+            raise Failure(ErrorCode.UNAVAILABLE, "the config names no transport_discovery")
         return await self._channel.call(_PACKAGE + path, request, answer, timeout=timeout, signed=signed)
 
 

@@ -58,8 +58,9 @@ class Node:
         self._epoch = secrets.randbits(64)
         self._began = time.monotonic()
         self._interfaces: dict[str, str] = {}
-        self._channels = [self._channel(settings.transport_discovery.address, settings.transport_discovery.public_key)]
-        self._discovery = Discovery(self._channels[0])
+        found = settings.transport_discovery
+        self._channels = [self._channel(found.address, found.public_key)] if found is not None else []
+        self._discovery = Discovery(self._channels[0] if self._channels else None)
         peers = []
         for peer in settings.setup_nodes:
             self._channels.append(self._channel(peer.address, peer.public_key))
@@ -328,7 +329,8 @@ def _place_for(socket: Path) -> Path:
 async def start(settings: NodeSettings, scope: Scope) -> Ready:
     """Start a node; its closing is deferred to the scope."""
     secret = settings.node.secret()
-    settings.local_path.mkdir(parents=True, exist_ok=True)
+    for directory in (settings.apps_path, settings.local_path):
+        directory.mkdir(parents=True, exist_ok=True)
     store = await Store.open(settings.local_path)
     scope.defer(store.close)
     return await Node(settings, secret, scope, store).start()

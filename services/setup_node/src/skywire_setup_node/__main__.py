@@ -17,7 +17,7 @@ from skywire_common.runtime import service as runtime
 from skywire_common.runtime.scope import Scope
 from skywire_common.runtime.service import Ready
 
-from skywire_setup_node.config import SetupNodeSettings
+from skywire_setup_node.config import SetupNodeSettings, first
 from skywire_setup_node.directory import Directory
 from skywire_setup_node.install import Installer
 from skywire_setup_node.nodes import Nodes
@@ -85,7 +85,7 @@ def _export(registry: CollectorRegistry, installer: Installer, directory: Direct
 
 def main() -> NoReturn:
     """Run until told to end."""
-    runtime.main(NAME, SetupNodeSettings, start)
+    runtime.main(NAME, SetupNodeSettings, start, first)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from skywire_common.runtime.config import KeyFile, ListenAddress, Peer, Section, ServiceSettings, TlsFiles
+from pathlib import Path
+from typing import Any
+
+from skywire_common.runtime.config import KeyFile, ListenAddress, Peer, Section, ServiceSettings, TlsFiles, setting
 
 
 class Interfaces(Section):
     """Where the setup node listens."""
 
-    grpc: ListenAddress = "127.0.0.1:0"
-    metrics: ListenAddress = "127.0.0.1:0"
-    grpc_tls: TlsFiles | None = None
+    grpc: ListenAddress = setting("SetupNode, for nodes", default="127.0.0.1:0")
+    metrics: ListenAddress = setting("GET /metrics", default="127.0.0.1:0")
+    grpc_tls: TlsFiles | None = setting("TLS of the grpc interface", default=None)
 
 
 class SetupNodeSettings(ServiceSettings):
     """Everything in the setup node's file."""
 
-    secret_key_file: KeyFile
-    transport_discovery: Peer
-    interfaces: Interfaces = Interfaces()
+    secret_key_file: KeyFile = setting("its key, 64 hex digits, mode 0600; nodes name it in trusted_nodes")
+    transport_discovery: Peer = setting("the discovery that says where nodes are")
+    interfaces: Interfaces = setting("where it listens", default=Interfaces())
+
+
+def first(_: Path, key: Path) -> dict[str, Any]:
+    """Return the document of a new setup node; its discovery has to be added."""
+    return {"secret_key_file": str(key), "interfaces": {"grpc": "127.0.0.1:7100", "metrics": "127.0.0.1:0"}}

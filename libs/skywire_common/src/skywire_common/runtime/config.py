@@ -83,6 +83,11 @@ ListenAddress = Annotated[str, AfterValidator(_listen)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
+def setting(meaning: str, *, unit: str = "", **rest: Any) -> Any:
+    """Make a field that says what it means and in which unit; `rest` as for pydantic's Field."""
+    return Field(description=meaning, json_schema_extra={"unit": unit} if unit else None, **rest)
+
+
 class Section(BaseModel):
     """A part of a configuration; unknown keys are errors."""
 
@@ -92,16 +97,16 @@ class Section(BaseModel):
 class Peer(Section):
     """A service that is called: where it is, and the key that it must have."""
 
-    address: Address
-    public_key: HexKey
+    address: Address = setting("where it is; a hint")
+    public_key: HexKey = setting("the key that it must have")
 
 
 class TlsFiles(Section):
     """PEM files of a listener or a channel; see rpc.tls."""
 
-    certificate: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
+    certificate: Path | None = setting("PEM file of the certificate", default=None)
+    key: Path | None = setting("PEM file of its key", default=None)
+    ca: Path | None = setting("PEM file of the authorities that are believed", default=None)
 
 
 class ServiceSettings(BaseSettings):
@@ -114,9 +119,8 @@ class ServiceSettings(BaseSettings):
         frozen=True,
     )
 
-    log_level: LogLevel = "info"
-    # Seconds from SIGTERM to the end.
-    grace_s: float = Field(default=10.0, ge=0, le=MAX_GRACE_S)
+    log_level: LogLevel = setting("log from this level up", default="info")
+    grace_s: float = setting("from SIGTERM to the end", unit="s", default=10.0, ge=0, le=MAX_GRACE_S)
 
     @classmethod
     def settings_customise_sources(
@@ -133,7 +137,7 @@ class ServiceSettings(BaseSettings):
 
 def load(settings: type[S], path: Path | None) -> S:
     """Read the file, if there is one, and the environment; raises ConfigError that lists every mistake."""
-    document = {} if path is None else _read(path)
+    document = {} if path is None else read(path)
     source = "the environment" if path is None else str(path)
     # Such names are the constructor's own options, not keys.
     private = sorted(name for name in document if name.startswith("_"))
@@ -151,7 +155,8 @@ def load(settings: type[S], path: Path | None) -> S:
         raise ConfigError(f"{source}: " + "; ".join(mistakes)) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Read a file as JSON, unchecked; raises ConfigError."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_SIZE + 1)

@@ -27,8 +27,9 @@ from structlog.typing import FilteringBoundLogger
 
 from skywire_common.errors import Failure
 from skywire_common.keys import PublicKey
-from skywire_common.runtime import logging
-from skywire_common.runtime.config import ConfigError, ServiceSettings, load
+from skywire_common.runtime import describe, logging
+from skywire_common.runtime.config import ConfigError, ServiceSettings, load, read
+from skywire_common.runtime.first import CONFIG_FILE, First, directory_of, make
 from skywire_common.runtime.scope import Scope
 
 __all__ = ["Ready", "Scope", "main"]
@@ -50,16 +51,29 @@ class Ready:
     interfaces: dict[str, str] = field(default_factory=dict)
 
 
-def main(name: str, settings: type[S], start: Start[S]) -> NoReturn:
+def main(
+    name: str, settings: type[S], start: Start[S], first: First | None = None, *, begins: bool = False
+) -> NoReturn:
     """Run a service until it is told to end, and exit; `name` is the command and the distribution.
 
-    `start` opens everything, defers its closing to the scope, and returns once the service serves.
+    `start` opens everything, defers its closing to the scope, and returns once the service serves. `first` is the
+    document that --new writes; a service that `begins` makes it for itself if it is given no configuration.
     """
     arguments = _parse(name, sys.argv[1:])
     # gRPC writes its own lines between ours unless told not to.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
+        if arguments.fields or arguments.new is not None:
+            _print(_asked(settings, first, arguments))
+            sys.exit(EXIT_OK)
+        if arguments.config is None and first is not None and begins:
+            arguments.config = _own_config(name, settings, first)
         loaded = load(settings, arguments.config)
+        if arguments.show:
+            document = {} if arguments.config is None else read(arguments.config)
+            _print([row._asdict() for row in describe.shown(loaded, document, os.environ)])
+        if arguments.check or arguments.show:
+            sys.exit(EXIT_OK)
         factory = _loop_factory(os.environ.get(LOOP_VARIABLE, ""))
     except ConfigError as error:
         sys.stderr.write(f"{name}: {error}\n")
@@ -75,8 +89,46 @@ def _parse(name: str, argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog=name)
     parser.add_argument("--config", type=Path, metavar="FILE", help="JSON; the environment (SKYWIRE_...) overrules it")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="written once ready: pid, key, interfaces")
+    parser.add_argument("--check", action="store_true", help="check the configuration and exit: 0, or 2 and why")
+    parser.add_argument("--show", action="store_true", help="print the configuration in force as JSON and exit")
+    parser.add_argument("--fields", action="store_true", help="print every key that there is as JSON and exit")
+    parser.add_argument("--new", type=Path, metavar="DIR", help="make a key and a configuration there and exit")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a value of --new")
     parser.add_argument("--version", action="version", version=f"{name} {_version(name)}")
     return parser.parse_args(argv)
+
+
+def _asked(settings: type[ServiceSettings], first: First | None, arguments: argparse.Namespace) -> object:
+    """Answer --fields or --new."""
+    if arguments.fields:
+        return [row._asdict() for row in describe.described(settings)]
+    if first is None:
+        raise ConfigError("this service has no configuration to begin with")
+    made = make(arguments.new, settings, first, arguments.set)
+    return {"config": str(made.config), "key": str(made.key), "public_key": str(made.public_key)}
+
+
+def _print(document: object) -> None:
+    sys.stdout.buffer.write(orjson.dumps(document) + b"\n")
+    sys.stdout.flush()
+
+
+def _own_config(name: str, settings: type[ServiceSettings], first: First) -> Path | None:
+    """Return the service's own file, made if it has none; None if the environment alone says everything."""
+    try:
+        load(settings, None)
+    except ConfigError:
+        directory = directory_of(name, os.environ)
+    else:
+        return None
+    config = directory / CONFIG_FILE
+    if not config.exists():
+        made = make(directory, settings, first)
+        sys.stderr.write(
+            f"{name}: no --config, so this is a first start: made the key {made.key} and the configuration"
+            f" {made.config}; the public key is {made.public_key}\n"
+        )
+    return config
 
 
 def _version(name: str) -> str:

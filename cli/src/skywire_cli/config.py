@@ -1,0 +1,116 @@
+"""`skywire config new|check|show`: the services say themselves what their configurations are; this asks and shows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skywire_cli.failures import CliError, Exit
+from skywire_cli.lazy import JsonGroup
+from skywire_cli.output import console, json_wanted, print_json, table
+
+MODULES = {
+    "node": "skywire_node",
+    "setup-node": "skywire_setup_node",
+    "discovery": "skywire_transport_discovery",
+}
+TIMEOUT = 60.0
+_CONFIG_IS_WRONG = 2
+
+service_argument = click.argument("service", type=click.Choice(list(MODULES)))
+file_option = click.option(
+    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="The file [default: environment only]."
+)
+
+
+def ask_service(service: str, *arguments: str) -> str:
+    """Run a service for its word, and return what it prints; raises CliError with its reason."""
+    line = [sys.executable, "-m", MODULES[service], *arguments]
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise CliError(Exit.TIMEOUT, "DEADLINE", f"the {service} service does not answer") from error
+    if done.returncode == _CONFIG_IS_WRONG:
+        said = done.stderr.strip().partition(": ")[2] or done.stderr.strip()
+        raise CliError(Exit.CHECK_FAILED, "CONFIG", said, f"`skywire config show {service}` lists every key")
+    if done.returncode:
+        raise CliError(Exit.REMOTE, "NOT_INSTALLED", f"{MODULES[service]} does not run: {done.stderr.strip()[-500:]}")
+    return done.stdout
+
+
+@click.group(cls=JsonGroup)
+def config() -> None:
+    """Make, check and show the configuration of a node, a setup node or a discovery."""
+
+
+@config.command()
+@service_argument
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="A dotted key and a value, JSON or text.")
+def new(service: str, directory: Path, changes: tuple[str, ...]) -> None:
+    """Write a secret key and a configuration into DIRECTORY; what is there already is never overwritten.
+
+    A setup node needs to know its discovery: --set transport_discovery.address=HOST:PORT
+    --set transport_discovery.public_key=KEY.
+    """
+    settings = [word for change in changes for word in ("--set", change)]
+    made: dict[str, Any] = json.loads(ask_service(service, "--new", str(directory), *settings))
+    if json_wanted():
+        print_json(made)
+        return
+    click.echo(f"configuration  {made['config']}\nsecret key     {made['key']}\npublic key     {made['public_key']}")
+
+
+@config.command()
+@service_argument
+@file_option
+def check(service: str, file: Path | None) -> None:
+    """Check a configuration as the service would at its start; exit code 1 if it is wrong, every mistake named."""
+    ask_service(service, "--check", *_file(file))
+    if json_wanted():
+        print_json({"ok": True})
+    else:
+        click.echo(f"{file or 'the environment'} is a configuration of a {service}")
+
+
+@config.command()
+@service_argument
+@file_option
+def show(service: str, file: Path | None) -> None:
+    """Show every key with unit, default, variable and meaning; with --config the values in force and their source."""
+    fields: list[dict[str, Any]] = json.loads(ask_service(service, "--fields"))
+    if file is None:
+        if json_wanted():
+            print_json(fields)
+            return
+        rows = [
+            (
+                row["key"],
+                row["type"] + (f", {row['unit']}" if row["unit"] else ""),
+                "required" if row["required"] else _text(row["default"]),
+                row["meaning"],
+                row["variable"],
+            )
+            for row in fields
+        ]
+        console().print(table(f"configuration of a {service}", ("key", "type", "default", "meaning", "variable"), rows))
+        return
+    values: list[dict[str, Any]] = json.loads(ask_service(service, "--show", *_file(file)))
+    if json_wanted():
+        print_json(values)
+        return
+    shown = [(row["key"], _text(row["value"]), row["unit"], row["source"], row["meaning"]) for row in values]
+    console().print(table(str(file), ("key", "value", "unit", "from", "meaning"), shown))
+
+
+def _file(file: Path | None) -> list[str]:
+    return [] if file is None else ["--config", str(file)]
+
+
+def _text(value: object) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
