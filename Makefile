@@ -75,7 +75,7 @@ schemathesis: setup .venv-schemathesis/.stamp  ## property-based testing of the 
 bench: setup  ## measure beside yardsticks in the same run; writes bench/out/*.json
 	$(BIN)/python -m bench
 
-demo: setup  ## four nodes, 256 MiB and 1,000 pings from the first to the last
+demo: setup  ## 256 MiB through four nodes, one of them killed half-way; then pings, and a setup node killed
 	$(BIN)/skywire demo
 
 lock: $(UV)  ## resolve again after a change of a pyproject

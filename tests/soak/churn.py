@@ -61,6 +61,7 @@ class Churn:
         self.ends: Counter[str] = Counter()
         self.broken: Counter[str] = Counter()
         self.wrong: list[str] = []
+        self.said: dict[str, str] = {}  # one cause for each code
 
     async def run(self, seconds: float) -> None:
         """Churn for so long."""
@@ -83,9 +84,11 @@ class Churn:
                 self.ends["app gone"] += 1
                 await asyncio.sleep(0.1)
                 continue
-            self.ends[Failure.parse(failure).code.value if failure else "arrived"] += 1
+            end = Failure.parse(failure).code.value if failure else "arrived"
+            self.ends[end] += 1
+            self.said[end] = failure or ""
             short = not failure and (got is None or got["received"] != report["sent"])
-            if short or (got and not got["right"]):
+            if short or (got and not got.get("right", True)):
                 self.wrong.append(f"{report} but {got}")
             if failure:
                 await asyncio.sleep(0.1)
@@ -156,6 +159,8 @@ async def soak(seconds: float, seed: int) -> list[str]:
         await quiet(net)
         after = await held(net)
         print("loops:", ", ".join(f"{count} {what}" for what, count in churn.ends.most_common()))
+        for said in filter(None, churn.said.values()):
+            print("    for example", said)
         print("broken:", ", ".join(f"{count} {what}" for what, count in churn.broken.most_common()))
         print(f"{'process':14}{'MB':>16}{'descriptors':>16}{'tasks':>16}")
         wrong = list(churn.wrong)

@@ -9,12 +9,19 @@ from skywire_cli.demo.files import make_file, sha256_of, workplace
 from skywire_cli.demo.outcome import Hop, Outcome, checks
 from skywire_cli.failures import CliError
 
-NODES = ("node1", "node2", "node3")
+ALIVE = ("node1", "node3", "node4")
 GOOD = Outcome(
     size=1000,
     pings=5,
-    middle=("node2",),
-    route=[Hop("there", name, "a rule") for name in NODES],
+    middle=("node2", "node3"),
+    route=[Hop("there", name, "a rule") for name in ("node1", "node2", "node4")],
+    second_route=[Hop("there", name, "a rule") for name in ALIVE],
+    killed="node2",
+    pause_s=0.2,
+    reroutes=1,
+    resent=70_000,
+    setup_node_killed="setup-node1",
+    reserved_then=2,
     sent_sha256="aa",
     received_sha256="aa",
     received_size=1000,
@@ -22,9 +29,9 @@ GOOD = Outcome(
     answered=5,
     round_trip_p50_us=100.0,
     round_trip_p99_us=200.0,
-    forwarded={"node1": 0, "node2": 7, "node3": 0},
-    rules_left=dict.fromkeys(NODES, 0),
-    loops_left=dict.fromkeys(NODES, 0),
+    forwarded={"node1": 0, "node2": 7, "node3": 7, "node4": 0},
+    rules_left=dict.fromkeys(ALIVE, 0),
+    loops_left=dict.fromkeys(ALIVE, 0),
     left=(),
 )
 
@@ -38,7 +45,15 @@ def test_good_outcome_passes() -> None:
     "change",
     [
         {"route": ()},
-        {"route": GOOD.route[:-1]},
+        {"killed": ""},
+        {"killed": "node3"},
+        {"second_route": ()},
+        {"second_route": GOOD.route},
+        {"reroutes": 0},
+        {"pause_s": None},
+        {"pause_s": 5.1},
+        {"setup_node_killed": ""},
+        {"reserved_then": 0},
         {"received_size": 999},
         {"received_size": None},
         {"received_sha256": "bb"},
@@ -46,8 +61,8 @@ def test_good_outcome_passes() -> None:
         {"answered": 4},
         {"answered": None},
         {"forwarded": {}},
-        {"forwarded": {"node2": 0}},
-        {"rules_left": {"node1": 0, "node2": 1, "node3": 0}},
+        {"forwarded": {"node2": 7, "node3": 0}},
+        {"rules_left": {"node1": 0, "node3": 1, "node4": 0}},
         {"loops_left": {}},
         {"loops_left": {"node1": 1}},
         {"left": None},

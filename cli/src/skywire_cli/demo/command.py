@@ -23,13 +23,15 @@ MIB = 1 << 20
 @click.command(cls=JsonCommand)
 @click.option("--size", "mebibytes", type=click.IntRange(1), default=256, show_default=True, help="MiB of the file.")
 @click.option("--pings", type=click.IntRange(1), default=1000, show_default=True, help="How many.")
-@click.option("--nodes", type=click.IntRange(3, 32), default=4, show_default=True, help="Nodes in the line.")
+@click.option("--nodes", type=click.IntRange(4, 32), default=4, show_default=True, help="Nodes in the diamond.")
 @click.option(
     "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where [default: a temporary one]."
 )
 @click.option("--keep", is_flag=True, help="Keep configs, logs and files for a look afterwards.")
 def demo(mebibytes: int, pings: int, nodes: int, directory: Path | None, keep: bool) -> int:
-    """Start a line of nodes, send a file from the first to the last, then ping; exit code 1 unless all is well.
+    """Send a file through a diamond of nodes and kill the one in use half-way; then ping, and kill a setup node.
+
+    Exit code 1 unless the file arrived whole and nothing is left on any node.
 
     Every process is real. Nothing stays behind, also after Ctrl-C.
     """
@@ -62,18 +64,17 @@ def _document(outcome: Outcome, found: list[Check], failure: CliError | None) ->
         "megabytes_per_s": outcome.megabytes_per_s,
         **asdict(outcome),
         "route": [hop._asdict() for hop in outcome.route],
+        "second_route": [hop._asdict() for hop in outcome.second_route],
         "checks": [check._asdict() for check in found],
     }
 
 
 def _print(outcome: Outcome, found: list[Check]) -> None:
     out = console()
-    if outcome.route:
-        out.print(table("the loop's routes", ("direction", "node", "rule"), outcome.route))
-    nodes = [
-        (name, outcome.forwarded.get(name, ""), outcome.rules_left.get(name, ""), outcome.loops_left.get(name, ""))
-        for name in outcome.forwarded
-    ]
+    for title, route in (("the loop's route", outcome.route), ("its route afterwards", outcome.second_route)):
+        if route:
+            out.print(table(title, ("direction", "node", "rule"), route))
+    nodes = [(name, outcome.forwarded.get(name, ""), *_left(outcome, name)) for name in sorted(outcome.forwarded)]
     if nodes:
         out.print(table("nodes", ("node", ">packets forwarded", ">rules left", ">loops left"), nodes))
     speed = outcome.megabytes_per_s
@@ -83,6 +84,8 @@ def _print(outcome: Outcome, found: list[Check]) -> None:
             "transfer",
             f"{outcome.transfer_s:.2f} s, {speed:.0f} MB/s" if outcome.transfer_s and speed else "not reached",
         ),
+        ("pause", f"{outcome.pause_s:.2f} s" if outcome.pause_s is not None else "not seen"),
+        ("sent again", size(outcome.resent)),
         ("round trip p50", _microseconds(outcome.round_trip_p50_us)),
         ("round trip p99", _microseconds(outcome.round_trip_p99_us)),
     ]
@@ -90,6 +93,12 @@ def _print(outcome: Outcome, found: list[Check]) -> None:
     out.print(
         table("checks", ("", "", "found"), [("ok" if check.holds else "NOT SO", *_rest(check)) for check in found])
     )
+
+
+def _left(outcome: Outcome, name: str) -> tuple[object, object]:
+    if name == outcome.killed:
+        return "killed", "killed"
+    return outcome.rules_left.get(name, ""), outcome.loops_left.get(name, "")
 
 
 def _rest(check: Check) -> tuple[str, str]:

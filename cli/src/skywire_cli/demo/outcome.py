@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+# What an app may notice when a node is killed and another way exists (F1); a busy machine is allowed it too.
+LONGEST_PAUSE = 5.0
+
 
 class Hop(NamedTuple):
     """One node of a route and its rule there: keys shortened, route ids as numbers."""
@@ -19,13 +22,21 @@ class Hop(NamedTuple):
 class Outcome:
     """Filled in step by step; None where a step was not reached.
 
-    Sizes in bytes, times in seconds, round trips in microseconds. `left` names what was found after the end.
+    Sizes in bytes, times in seconds, round trips in microseconds. `killed` names the node that was killed in the
+    middle of the transfer; `forwarded` has its last count. `left` names what was found after the end.
     """
 
     size: int
     pings: int
     middle: Sequence[str] = ()
     route: Sequence[Hop] = ()
+    second_route: Sequence[Hop] = ()
+    killed: str = ""
+    pause_s: float | None = None
+    reroutes: int = 0
+    resent: int = 0
+    setup_node_killed: str = ""
+    reserved_then: int = 0
     sent_sha256: str = ""
     received_sha256: str = ""
     received_size: int | None = None
@@ -54,11 +65,25 @@ class Check(NamedTuple):
 
 def checks(outcome: Outcome) -> list[Check]:
     """Return everything that has to be so, in the order of the steps."""
-    forwarded = {name: outcome.forwarded.get(name, 0) for name in outcome.middle}
     rules, loops, left = outcome.rules_left, outcome.loops_left, outcome.left
-    nodes_on_route = {hop.node for hop in outcome.route}
+    first, second = ({hop.node for hop in route} for route in (outcome.route, outcome.second_route))
+    forwarded = {name: outcome.forwarded.get(name, 0) for name in outcome.middle if name in first | second}
     return [
-        Check("every node is on the route, with a rule", nodes_on_route >= set(rules) > set(), _route(nodes_on_route)),
+        Check(
+            f"{outcome.killed or 'the node in use'}, on the first route, was killed",
+            bool(outcome.killed) and outcome.killed in first,
+            _route(first),
+        ),
+        Check(
+            "the loop went on by a second route around it",
+            bool(second) and outcome.killed not in second and outcome.reroutes > 0,
+            _route(second),
+        ),
+        Check(
+            f"the pause was under {LONGEST_PAUSE:.0f} s",
+            outcome.pause_s is not None and outcome.pause_s < LONGEST_PAUSE,
+            "not seen" if outcome.pause_s is None else f"{outcome.pause_s:.2f} s",
+        ),
         Check(
             "the file arrived whole",
             outcome.received_size == outcome.size,
@@ -68,6 +93,11 @@ def checks(outcome: Outcome) -> list[Check]:
             "SHA-256 is equal",
             bool(outcome.sent_sha256) and outcome.sent_sha256 == outcome.received_sha256,
             f"{outcome.sent_sha256[:16]}… and {outcome.received_sha256[:16]}…",
+        ),
+        Check(
+            "a setup node was killed in the middle of a set-up",
+            bool(outcome.setup_node_killed) and outcome.reserved_then > 0,
+            f"{outcome.setup_node_killed or 'none'}, {outcome.reserved_then} route ids reserved",
         ),
         Check("every ping was answered", outcome.answered == outcome.pings, f"{outcome.answered} of {outcome.pings}"),
         Check("the nodes between forwarded packets", all(forwarded.values()) and bool(forwarded), _counts(forwarded)),

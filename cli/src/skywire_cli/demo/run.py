@@ -16,8 +16,8 @@ from typing import Any
 
 import click
 
+from skywire_cli.demo.breaking import Transfer, kill_setup_node
 from skywire_cli.demo.files import make_file, sha256_of, workplace
-from skywire_cli.demo.hops import rules_of
 from skywire_cli.demo.outcome import Outcome
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.output import size
@@ -35,8 +35,9 @@ INBOX = "received"
 TRANSFER_REPORT = "transfer.json"
 PING_REPORT = "pings.json"
 APP_TIMEOUT = 600.0
-# Rules go with the loop, hop by hop; what takes longer waits for a lease and is wrong.
-SETTLE_TIMEOUT = 10.0
+SETUP_NODES = 2
+# What a killed setup node had nodes reserve ends by its lease, 30 s; all else goes with its loop.
+SETTLE_TIMEOUT = 40.0
 _POLL = 0.05
 _LINES_SHOWN = 5
 
@@ -107,8 +108,8 @@ async def _demo(
             places.append(place)
             steps.say(f"making a file of {size(outcome.size)} that does not compress")
             outcome.sent_sha256 = await asyncio.to_thread(make_file, place / SENT, outcome.size)
-            steps.say(f"starting a discovery, a setup node and {nodes} nodes in a line, each a process")
-            net = Testnet(_plan(nodes, place, outcome), place / "net", shape=f"line of {nodes}", keep=keep)
+            steps.say(f"starting a discovery, {SETUP_NODES} setup nodes and {nodes} nodes in a diamond, each a process")
+            net = Testnet(_plan(nodes, place, outcome), place / "net", shape=f"diamond of {nodes}", keep=keep)
             kill.append(net.kill_all)
             net.follow(steps.services)
             async with net:
@@ -143,7 +144,8 @@ def _plan(nodes: int, place: Path, outcome: Outcome) -> Plan:
     )
     return Plan(
         nodes,
-        links(nodes, Topology.LINE),
+        links(nodes, Topology.DIAMOND),
+        SETUP_NODES,
         apps={
             0: (
                 AppPlan("filecopy", VERSION, FILECOPY_PORT, filecopy, sending),
@@ -161,7 +163,7 @@ async def _transfer(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -
     first = net.nodes[0]
     steps.say(f"sending the file from {first.name} to {net.nodes[-1].name}, app to app")
     await first.admin.start_app("filecopy")
-    watching = asyncio.create_task(_watch_loop(net, outcome, steps))
+    watching = asyncio.create_task(Transfer(net, outcome, steps).follow())
     try:
         await _until_stopped(first, "filecopy")
     finally:
@@ -176,25 +178,11 @@ async def _transfer(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -
     steps.say(f"  arrived in {outcome.transfer_s:.2f} s, {outcome.megabytes_per_s or 0:.0f} MB/s")
 
 
-async def _watch_loop(net: Testnet, outcome: Outcome, steps: Steps) -> None:
-    """Show progress, and note the loop's rules on every node while it lives."""
-    first = net.nodes[0]
-    while True:
-        for loop in await first.admin.loops():
-            if not outcome.route:
-                hops = await rules_of(net, loop.loop_id)
-                if {hop.node for hop in hops} == {node.name for node in net.nodes}:
-                    outcome.route = hops
-                    steps.say(f"  the loop has {len(hops)} rules on {len(net.nodes)} nodes")
-            done = loop.bytes_acknowledged / outcome.size
-            steps.progress(f"  {size(loop.bytes_acknowledged)} of {size(outcome.size)}, {done:.0%}")
-        await asyncio.sleep(_POLL)
-
-
 async def _ping(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -> None:
     first = net.nodes[0]
     steps.say(f"pinging {outcome.pings} times from {first.name} to {net.nodes[-1].name}, app to app")
-    await first.admin.start_app("helloworld")
+    steps.say(f"  in the middle of its set-up {net.setup_nodes[0].name} shall die")
+    await kill_setup_node(net, outcome, steps, lambda: first.admin.start_app("helloworld"))
     await _until_stopped(first, "helloworld")
     report = _read(place / PING_REPORT)
     outcome.answered = int(report["count"])
@@ -218,23 +206,27 @@ async def _until_stopped(node: Node, name: str) -> None:
 
 async def _look_at_nodes(net: Testnet, outcome: Outcome, steps: Steps) -> None:
     """Wait until rules and loops are gone, or note what is left."""
-    steps.say("looking at what is left on the nodes")
+    steps.say("waiting until nothing is left on the nodes: what the dead setup node reserved is leased for 30 s")
+    alive = [node for node in net.nodes if node.name != outcome.killed]
     deadline = asyncio.get_running_loop().time() + SETTLE_TIMEOUT
     while True:
-        summaries = {node.name: await node.admin.summary() for node in net.nodes}
-        outcome.forwarded = {name: said.packets_forwarded for name, said in summaries.items()}
+        summaries = {node.name: await node.admin.summary() for node in alive}
+        outcome.forwarded |= {name: said.packets_forwarded for name, said in summaries.items()}
         outcome.rules_left = {name: said.rules + said.reservations for name, said in summaries.items()}
         outcome.loops_left = {name: said.loops for name, said in summaries.items()}
         left = sum(outcome.rules_left.values()) + sum(outcome.loops_left.values())
-        if not left or asyncio.get_running_loop().time() > deadline:
+        seconds = deadline - asyncio.get_running_loop().time()
+        if not left or seconds < 0:
             return
+        steps.progress(f"  {left} rules, reservations and loops are left, for {seconds:.0f} s at most")
         await asyncio.sleep(_POLL)
 
 
 async def _processes(net: Testnet) -> set[ProcessId]:
     """Return every process of the net, apps included."""
     found = {service.state.process for service in net.services}
-    found |= {ProcessId.of(app.pid) for node in net.nodes for app in await node.admin.apps() if app.pid}
+    running = [node for node in net.nodes if node.state.status is Status.READY]
+    found |= {ProcessId.of(app.pid) for node in running for app in await node.admin.apps() if app.pid}
     return {process for process in found if process is not None}
 
 
