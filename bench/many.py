@@ -49,13 +49,16 @@ async def _loops(run: Run) -> list[Figure]:
     await agent.ask("make", count=few)
     grown = (await agent.ask("make", count=many - few))["grown"]
     rates: dict[int, list[float]] = {few: [], many: []}
+    messages: dict[int, list[float]] = {few: [], many: []}
     for _ in range(run.rounds):
         for count in (few, many):
             answer = await agent.ask("run", active=count, seconds=run.seconds)
-            rates[count].append(answer["packets_per_second"])
+            rates[count].append(answer["packets"])
+            messages[count].append(answer["messages"])
     beside = f"{few} in use"
     return [
-        Figure(f"{many:,} loops in use", "32 KB packets/CPU s", rates[many], _KEPT, beside, rates[few]),
+        Figure(f"{many:,} loops in use", "packets/CPU s", rates[many], _KEPT, beside, rates[few]),
+        Figure(f"{many:,} loops in use, per message", "33 KB messages/CPU s", messages[many], None, beside, messages[few]),
         Figure("memory per idle loop, one end", "B", [grown / (many - few) / 2], at_most(20_000)),
     ]
 
