@@ -58,7 +58,9 @@ async def _loops(run: Run) -> list[Figure]:
     beside = f"{few} in use"
     return [
         Figure(f"{many:,} loops in use", "packets/CPU s", rates[many], _KEPT, beside, rates[few]),
-        Figure(f"{many:,} loops in use, per message", "33 KB messages/CPU s", messages[many], None, beside, messages[few]),
+        Figure(
+            f"{many:,} loops in use, per message", "33 KB messages/CPU s", messages[many], None, beside, messages[few]
+        ),
         Figure("memory per idle loop, one end", "B", [grown / (many - few) / 2], at_most(20_000)),
     ]
 
