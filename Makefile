@@ -72,8 +72,8 @@ SCHEMATHESIS_LOCK := tests/contract/discovery/schemathesis.lock
 schemathesis: setup .venv-schemathesis/.stamp  ## property-based testing of the discovery's HTTP API against its schema
 	PYTHONPATH=tests $(BIN)/python -m contract.discovery.against_schema $(if $(EXAMPLES),--max-examples=$(EXAMPLES))
 
-bench: setup  ## measure beside yardsticks in the same run; writes bench/out/*.json
-	$(BIN)/python -m bench
+bench: setup  ## measure beside yardsticks in the same run (ARGS=--quick: a short one); writes bench/out/*.json
+	$(BIN)/python -m bench $(ARGS)
 
 demo: setup  ## 256 MiB through four nodes, one of them killed half-way; then pings, and a setup node killed
 	$(BIN)/skywire demo
