@@ -1,0 +1,236 @@
+"""The apps that carry other programs' connections between two nodes, tried from outside: sockets, curl, OpenSSH."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from skywire_apps import socks
+from skywire_apps.socks import Method, Target
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.plan import AppPlan, Topology, plan
+
+pytestmark = pytest.mark.system
+FORWARD_PORT, SOCKS_PORT = 21, 3
+PASSWORD = "a long secret"
+WITHIN = 60.0
+
+
+class Service:
+    """TCP and UDP services behind the exit: an echo that half-closes, a page, an echo of datagrams."""
+
+    def __init__(self, echo: asyncio.Server, page: asyncio.Server, datagrams: asyncio.DatagramTransport) -> None:
+        self.echo = echo.sockets[0].getsockname()[1]
+        self.page = page.sockets[0].getsockname()[1]
+        self.datagrams = datagrams.get_extra_info("sockname")[1]
+
+
+class Bed:
+    """Two nodes; the first has the near ends, the second the exits."""
+
+    def __init__(self, net: Testnet, place: Path, service: Service) -> None:
+        self.net, self.place, self.service = net, place, service
+
+    def near(self, name: str) -> tuple[str, int]:
+        """Return where a near end listens."""
+        said = json.loads((self.place / f"{name}.json").read_text())
+        return said["host"], said["port"]
+
+    def log(self) -> str:
+        return "".join((node.directory / f"{node.name}.log").read_text()[-4000:] for node in self.net.nodes)
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send everything back, and the number of bytes once the other direction has ended."""
+    size = 0
+    while part := await reader.read(65_536):
+        size += len(part)
+        writer.write(part)
+        await writer.drain()
+    writer.write(b"%d" % size)
+    writer.close()
+
+
+async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+    writer.close()
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.transport.sendto(data.upper(), addr)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+async def bed() -> AsyncIterator[Bed]:
+    place = Path(tempfile.mkdtemp(prefix="sw"))
+    loop = asyncio.get_running_loop()
+    echoing = await asyncio.start_server(echo, "127.0.0.1", 0, backlog=512)
+    paging = await asyncio.start_server(page, "127.0.0.1", 0, backlog=512)
+    datagrams, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+    service = Service(echoing, paging, datagrams)
+    (place / "password").write_text(PASSWORD + "\n")
+
+    def app(name: str, port: int, *args: str) -> AppPlan:
+        command = (sys.executable, "-m", f"skywire_apps.{name.replace('-', '_')}")
+        return AppPlan(name, "1.0", port, command, args, auto_start=True)
+
+    login = ("--user", "bob", "--password-file", str(place / "password"))
+    near = (
+        app("forward", 0, "listen", f"{{node2}}:{FORWARD_PORT}", "--output", str(place / "forward.json")),
+        app(
+            "socksproxy-client", 0, "{node2}", "--listen", "127.0.0.1:0", "--output", str(place / "socks.json"), *login
+        ),
+    )
+    far = (
+        app("forward", FORWARD_PORT, "serve", "--target", f"127.0.0.1:{service.echo}"),
+        app("socksproxy", SOCKS_PORT, "--allow", "127.0.0.0/8", "--allow", "localhost", "--deny", "127.0.0.9"),
+    )
+    try:
+        async with Testnet(plan(2, Topology.LINE, apps={0: near, 1: far}), place / "net", shape="2") as net:
+            made = Bed(net, place, service)
+            async with asyncio.timeout(WITHIN):
+                for node in net.nodes:
+                    while any(one.state != "READY" for one in await node.admin.apps()):
+                        await asyncio.sleep(0.05)
+                while not all((place / f"{name}.json").exists() for name in ("forward", "socks")):
+                    await asyncio.sleep(0.05)
+            yield made
+            for node in net.nodes:
+                for one in await node.admin.apps():
+                    stopped = await node.admin.stop_app(one.name)
+                    assert stopped.reason.startswith("exit code 0"), (one.name, stopped.reason)
+    finally:
+        for server in (echoing, paging):
+            server.close()
+        datagrams.close()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+async def echoed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Send, end, and check that all comes back with the number behind it: the half-close came through."""
+    try:
+
+        async def send() -> None:
+            writer.write(data)
+            await writer.drain()
+            writer.write_eof()
+
+        sending = asyncio.ensure_future(send())
+        assert await reader.read() == data + b"%d" % len(data)
+        await sending
+    finally:
+        writer.close()
+
+
+async def test_forward_carries_many_connections_at_once_and_keeps_half_closes(bed: Bed) -> None:
+    async def one(number: int) -> None:
+        reader, writer = await asyncio.open_connection(*bed.near("forward"))
+        await echoed(reader, writer, os.urandom(1_000_000 if number == 0 else 2_000 + number))
+
+    await one(0)
+    await asyncio.gather(*map(one, range(40)))
+
+
+async def curl(bed: Bed, *args: str, login: str = f"bob:{PASSWORD}") -> tuple[int, bytes]:
+    host, port = bed.near("socks")
+    proxy = ("--proxy", f"socks5h://{host}:{port}", "--proxy-user", login, "--noproxy", "")
+    process = await asyncio.create_subprocess_exec(
+        "curl", "-sS", "--max-time", "50", *proxy, *args, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, out + err
+
+
+async def test_curl_through_the_proxy_by_address_and_by_name(bed: Bed) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    for host in ("127.0.0.1", "localhost"):
+        assert await curl(bed, f"http://{host}:{bed.service.page}/") == (0, b"hello")
+
+
+async def test_curl_is_told_why_not(bed: Bed) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    code, _ = await curl(bed, f"http://127.0.0.1:{bed.service.page}/", login="bob:wrong")
+    assert code == 97
+    for target in ("127.0.0.9", "10.0.0.1", "[::1]"):
+        code, said = await curl(bed, f"http://{target}:{bed.service.page}/")
+        assert (code, b"(2)" in said) == (97, True), said
+    with closed_port() as port:
+        code, said = await curl(bed, f"http://127.0.0.1:{port}/")
+        assert (code, b"(5)" in said) == (97, True), said
+    assert "is not allowed by this exit" in bed.log()
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that nobody listens on, held so that nobody else gets it."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+async def ask_proxy(
+    bed: Bed, command: int, target: Target
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Target]:
+    """Log in and ask for something; return the connection and what the proxy gave."""
+    reader, writer = await asyncio.open_connection(*bed.near("socks"))
+    password = PASSWORD.encode()
+    writer.write(bytes((5, 1, Method.PASSWORD, 1, 3)) + b"bob" + bytes((len(password),)) + password)
+    assert await reader.readexactly(4) == b"\5\2\1\0"
+    writer.write(bytes((5, command, 0)) + socks.encode_target(target))
+    head = await reader.readexactly(4)
+    assert head[:3] == b"\5\0\0", head
+    rest = await reader.readexactly(6 if head[3] == 1 else 18)
+    found = socks.parse_target(head[3:] + rest, 0)
+    assert found is not None
+    return reader, writer, found[0]
+
+
+async def test_two_hundred_connections_at_once_and_one_that_does_not_read_holds_up_none(bed: Bed) -> None:
+    target = Target("127.0.0.1", bed.service.echo)
+    _, stuck, _ = await ask_proxy(bed, 1, target)
+    stuck.write(bytes(20_000_000))  # its echo is never read
+    opened = await asyncio.gather(*(ask_proxy(bed, 1, target) for _ in range(200)))
+    await asyncio.gather(*(echoed(reader, writer, os.urandom(3_000)) for reader, writer, _ in opened))
+    stuck.transport.abort()
+
+
+async def test_datagrams_through_the_proxy(bed: Bed) -> None:
+    _, writer, place = await ask_proxy(bed, 3, Target("0.0.0.0", 0))
+    loop = asyncio.get_running_loop()
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as program:
+            program.setblocking(False)
+            await loop.sock_connect(program, tuple(place))
+            for host in ("127.0.0.1", "localhost"):
+                target = Target(host, bed.service.datagrams)
+                await loop.sock_sendall(program, socks.encode_datagram(Target("127.0.0.9", target.port), b"denied"))
+                await loop.sock_sendall(program, socks.encode_datagram(target, host.encode()))
+                async with asyncio.timeout(WITHIN):
+                    said = await loop.sock_recv(program, 65_536)
+                source, payload = socks.parse_datagram(said)
+                assert (source, payload) == (Target("127.0.0.1", bed.service.datagrams), host.upper().encode())
+    finally:
+        writer.close()
+
+
+async def test_nothing_is_left_of_any_connection(bed: Bed) -> None:
+    async with asyncio.timeout(WITHIN):
+        for node in bed.net.nodes:
+            while (said := await node.admin.summary()).loops + said.rules:
+                await asyncio.sleep(0.05)
