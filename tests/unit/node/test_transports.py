@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from planes import Net
 from skywire_common.curve import SecretKey
-from skywire_common.entries import SignedEntry
+from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure
 from skywire_node.link import connection
 from skywire_node.transports import MAX_PENDING
@@ -137,3 +137,21 @@ async def test_what_waits_to_be_written_for_others_is_bounded(monkeypatch: pytes
         monkeypatch.setattr(connection, "TRANSIT_QUEUE", -1)
         assert not link.forward(memoryview(b"\x00\x01\x00\x00\x00\x01x"), 1)
         assert link.dropped == 1
+
+
+async def test_neighbours_of_an_earlier_life_are_dialled_once_and_those_that_are_gone_forgotten() -> None:
+    async with Net(2, seed=39) as net:
+        near, far = net.planes
+        (entry,) = near.transports.all
+        near.transports.remove(entry)
+        await net.until(lambda: not far.router.links)
+        far.transports.all.clear()
+        gone = SecretKey.generate().public
+        net.addresses[gone] = "127.0.0.1:1"
+        entries = [Entry.between(net.keys[1], other, "tcp", True) for other in (net.keys[0], gone)]
+        await far.transports.meet(entries)
+        assert list(far.transports.all) == [entry]
+        await net.until(lambda: entry in near.router.links and entry in far.router.links)
+        assert not far.transports.all[entry].kept
+        await far.transports.meet(entries)
+        assert list(far.transports.all) == [entry]

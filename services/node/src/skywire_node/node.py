@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from skywire.node.v1 import node_admin_pb2_grpc, node_control_pb2_grpc
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
+from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import RpcServer
@@ -32,10 +33,12 @@ from skywire_node.config import NodeSettings
 from skywire_node.discovery import Discovery, Heartbeat, Presence
 from skywire_node.keeping import RuleKeeper
 from skywire_node.life import Life
+from skywire_node.lives import Lives
 from skywire_node.owner import OwnersApps, OwnersLoops, OwnersTransports
 from skywire_node.plane import DataPlane
 from skywire_node.rerouting import Rerouting
 from skywire_node.route_setup import RouteSetUps
+from skywire_node.routed_loop import RoutedLoop
 from skywire_node.standby import Standby
 from skywire_node.store import KeptTransport, Store
 from skywire_node.transports import Transport
@@ -80,13 +83,14 @@ class Node:
             setups,
             LinkRegistry(self._discovery),
             listener=lambda _: self.apps,
-            rerouting=self._rerouting.lost,
+            rerouting=self._route_lost,
             changed=lambda transport: self._announcer.changed(transport),
             spawn=scope.spawn,
             max_rules=settings.limits.max_rules,
             idle_limit=settings.limits.idle_limit_s,
         )
         self._rerouting.loops = self.plane.loops
+        self._lives = Lives(self.plane.loops, self._epoch_of, scope.spawn)
         names = {app.app for app in settings.apps if app.standby}
         ports = {app.port for app in settings.apps if app.standby and app.port}
         Standby(
@@ -135,6 +139,7 @@ class Node:
         scope.spawn(plane.run(), "ticks")
         scope.spawn(self._rerouting.run(), "renewals")
         await self._bring_transports_back()
+        scope.spawn(self._meet_again(), "meeting neighbours")
         scope.spawn(self._announcer.run(), "announcements")
         scope.spawn(self._heartbeats(), "heartbeats")
         scope.defer(self._close_loops)
@@ -205,7 +210,25 @@ class Node:
                 raise
             self._scope.fail("this key is in use by another node", failure)
 
+    def _route_lost(self, loop: RoutedLoop, reason: str) -> None:
+        self._rerouting.lost(loop, reason)
+        self._lives.lost(loop)
+
+    async def _epoch_of(self, node: PublicKey) -> int:
+        return (await self._discovery.resolve(node)).epoch
+
     # -- transports over restarts
+
+    async def _meet_again(self) -> None:
+        """Dial the neighbours of an earlier life: those that dial this node may by now wait a minute between tries."""
+        if not self._life.previous_epoch:
+            return
+        try:
+            listed = await self._discovery.list_transports(self._secret.public)
+        except Failure as failure:
+            log.info("neighbours not dialled, they will dial", why=str(failure))
+            return
+        await self.plane.transports.meet([one.entry.entry for one in listed])
 
     async def _bring_transports_back(self) -> None:
         for kept in await self._store.load_transports():

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
@@ -36,6 +36,7 @@ MAX_PENDING = 64  # accepted connections that have not settled yet
 MAX_TRANSPORTS = 10_000
 FIRST_RETRY = 0.5  # seconds
 LAST_RETRY = 60.0
+MAX_MEETING = 16  # neighbours of an earlier life that are dialled at once
 STEADY_AFTER = 30.0  # seconds up after which a loss is retried soon again
 REGISTER_SECONDS = 1.5  # how long a settlement waits for the discovery
 CLOSE_SECONDS = 2.0
@@ -208,6 +209,25 @@ class Transports:
         if dial and transport.link is None and transport.redial is None:
             self._retry_later(transport, 0.0)
         return transport
+
+    async def meet(self, entries: Iterable[Entry]) -> None:
+        """Dial once, a few at a time, the other edges of transports that are neither up nor kept."""
+        few = asyncio.Semaphore(MAX_MEETING)
+
+        async def meet(entry: Entry) -> None:
+            remote = entry.edges[self._secret.public == entry.edges[0]]
+            async with few:
+                if entry.transport_id in self.all or entry.kind != TCP or len(self.all) >= MAX_TRANSPORTS:
+                    return
+                transport = self._new(entry, remote)
+                try:
+                    await self._dial(transport)
+                except LinkError as error:
+                    log.info("neighbour not met", remote=remote.short, why=str(error))
+                    if transport.link is None and not transport.kept and self.all.get(entry.transport_id) is transport:
+                        del self.all[entry.transport_id]
+
+        await asyncio.gather(*map(meet, entries))
 
     def _new(self, entry: Entry, remote: PublicKey) -> Transport:
         if len(self.all) >= MAX_TRANSPORTS:
