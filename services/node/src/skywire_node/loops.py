@@ -1,33 +1,33 @@
 """The loops of a node that lead to other nodes: dialled, confirmed, found by their packets, ended.
 
-Keys come from Noise KK between the two nodes. The prologue binds a handshake to its loop id, both ends and the
-initiator's epoch, so no setup node can give a message another meaning. A first message that was seen before is refused
-before any state is made.
+Their keys come from `greeting`, what happens to them is told in `stories`, other routes are found by `rerouting` and
+held ready by `standby`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 import structlog
-from skywire_common.curve import DH_SIZE, SecretKey
+from skywire_common.curve import SecretKey
 from skywire_common.drops import DropReason
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import Addr, PublicKey
-from skywire_common.loop.aside import PAYLOAD_SIZE, Aside, is_aside
+from skywire_common.loop.aside import Aside, is_aside
 from skywire_common.loop.congestion import Floor
 from skywire_common.loop.endpoint import Dropped, Endpoint
-from skywire_common.loop.frames import Ping, Pong
-from skywire_common.noise import Handshake, Pattern
+from skywire_common.noise import Handshake
 from skywire_common.routes import PathPair
 from skywire_common.rules import APP_TYPE, AppRule
 
+from skywire_node import asides
 from skywire_node.edge import Listener
 from skywire_node.flow import Flow
+from skywire_node.greeting import Greetings
 from skywire_node.leases import Installed
 from skywire_node.link.records import Kind
 from skywire_node.loop_setup import Answer, Made, Offer, Routes, SetUps, Wanted
@@ -38,7 +38,6 @@ from skywire_node.stories import Stories, Story, shown_way
 from skywire_node.table import RoutingTable
 
 MAX_LOOPS = 20_000
-MAX_SEEN = 65_536  # first messages that are remembered, by their ephemeral keys
 # The responder's own word, or about this node's own request.
 FINAL = frozenset(
     {
@@ -50,7 +49,6 @@ FINAL = frozenset(
         ErrorCode.NO_SETUP_NODE,
     }
 )
-_PROLOGUE = b"skywire loop 1"
 
 log = structlog.get_logger(part="loops")
 
@@ -80,7 +78,7 @@ class Loops:
         self.clock = clock
         self.call_later = call_later
         self._by_app_id: dict[int, RoutedLoop] = {}
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._greetings = Greetings(secret, draw)
         self._secret = secret
         self.epoch = epoch
         self._table = table
@@ -122,7 +120,7 @@ class Loops:
         handshakes: list[Handshake] = []
 
         def first_message() -> bytes:
-            handshakes.append(self._handshake(loop_id, local, remote, self.epoch, remote.public_key, initiator=True))
+            handshakes.append(self._greetings.begin(loop_id, local, remote, self.epoch))
             return handshakes[-1].write()
 
         try:
@@ -186,10 +184,11 @@ class Loops:
         if offer.loop_id:
             self._confirm_reroute(offer)
             return b""
-        message_key = offer.noise_message[:DH_SIZE]
-        if message_key in self._seen:
+        try:
+            self._greetings.refuse_seen(offer)
+        except Failure:
             self.refused["replayed"] += 1
-            raise Failure(ErrorCode.REPLAYED, "this loop was offered before", FailureFields(setup_id=offer.setup_id))
+            raise
         before = self.by_id.get(offer.setup_id)
         if before is not None:
             # Another setup node has taken the set-up over; what the first one made is no use to anyone.
@@ -205,21 +204,11 @@ class Loops:
         listener = self._listener(port)
         if listener is None:
             raise Failure(ErrorCode.PORT_CLOSED, f"no app listens on port {port}")
-        handshake = self._handshake(
-            offer.setup_id,
-            offer.initiator,
-            offer.responder,
-            offer.initiator_epoch,
-            offer.initiator.public_key,
-            initiator=False,
-        )
         try:
-            handshake.read(offer.noise_message)
-        except DecodeError as error:
+            handshake, answer = self._greetings.answer(offer)
+        except Failure:
             self.refused["handshake"] += 1
-            raise Failure(ErrorCode.HANDSHAKE_FAILED, "the initiator's message is not authentic") from error
-        answer = handshake.write()
-        self._remember(offer.noise_message[:DH_SIZE])
+            raise
         self._reset_older(offer.initiator.public_key, offer.initiator_epoch)
         story = self.stories.begin(offer.setup_id, "", offer.responder, offer.initiator, initiator=False)
         loop = self._new(story, offer.setup_id, offer.initiator_epoch, handshake, _routes(offer))
@@ -271,35 +260,6 @@ class Loops:
                 self._setups.close_later(offered, loop.loop_id, None, "no longer held")
             self.changed(loop)
 
-    def send_aside(self, loop: RoutedLoop, routes: Routes, frame: Ping | Pong) -> bool:
-        """Send a ping or pong by a pair of routes that is not in use; False if its first link or rule is gone."""
-        way = self.way(routes.forward_id)
-        place = way[1].slot(way[0].next_id, PAYLOAD_SIZE) if way is not None else None
-        if way is None or place is None:
-            return False
-        loop.aside.seal(frame, place)
-        rule, now = way[0], self.clock()
-        if not rule.used:
-            self.commit(routes.forward_id, rule, now)
-        rule.used = now
-        rule.packets += 1
-        rule.bytes += PAYLOAD_SIZE
-        return True
-
-    def _heard_aside(self, loop: RoutedLoop, offered: Routes, payload: memoryview, now: float) -> None:
-        """Take a ping or pong that came by the second pair: it is whole, as far as this end can know."""
-        try:
-            frame = loop.aside.open(payload)
-        except DecodeError:
-            self.router.dropped[DropReason.BAD_FRAME] += 1
-            return
-        if not offered.proved_at:
-            loop.story.note("standby ready", shown_way(offered.paths), offered.setup_id)
-            log.info("standby ready", loop_id=loop.loop_id.hex(), setup_id=offered.setup_id.hex())
-        offered.proved_at = now
-        if isinstance(frame, Ping):
-            self.send_aside(loop, offered, Pong(frame.token))
-
     def _check_rules(self, offer: Offer) -> None:
         """Check that the rules the offer names are here, of this set-up, and mean this loop."""
         arriving = self._table.rules.get(offer.app_id)
@@ -311,24 +271,6 @@ class Loops:
             raise Failure(ErrorCode.CONFLICT, "the app rule names another loop")
         if rule.local_port != offer.responder.port or leaving.setup_id != offer.setup_id:
             raise Failure(ErrorCode.CONFLICT, "the rules belong to another loop")
-
-    def _handshake(
-        self, loop_id: bytes, initiator_: Addr, responder: Addr, epoch: int, remote: PublicKey, *, initiator: bool
-    ) -> Handshake:
-        parts = [_PROLOGUE, loop_id, epoch.to_bytes(8, "big")]
-        for addr in (initiator_, responder):
-            parts += (bytes(addr.public_key), addr.port.to_bytes(2, "big"))
-        try:
-            return Handshake(
-                Pattern.KK,
-                initiator=initiator,
-                secret=self._secret,
-                remote=remote,
-                ephemeral=SecretKey(self._draw(32)),
-                prologue=b"".join(parts),
-            )
-        except DecodeError as error:
-            raise Failure(ErrorCode.INVALID_ARGUMENT, str(error)) from error
 
     def _new(self, story: Story, loop_id: bytes, remote_epoch: int, handshake: Handshake, routes: Routes) -> RoutedLoop:
         local, remote, app, initiator = story.local, story.remote, story.app, story.initiator
@@ -342,15 +284,12 @@ class Loops:
         self.by_id[loop_id] = loop
         self._by_app_id[routes.app_id] = loop
         if initiator:
-            endpoint.ping()  # commits the rules of both routes, measures them, and gives the responder the word
+            endpoint.ping(
+                self.clock()
+            )  # commits the rules of both routes, measures them, and gives the responder the word
             self.wake(loop)
         loop.silent = not initiator
         return loop
-
-    def _remember(self, ephemeral: bytes) -> None:
-        self._seen[ephemeral] = None
-        if len(self._seen) > MAX_SEEN:
-            self._seen.popitem(last=False)
 
     def _reset_older(self, remote: PublicKey, epoch: int) -> None:
         """End the loops that an earlier life of the same node left behind."""
@@ -371,7 +310,10 @@ class Loops:
             loop.receive(payload, now)
             return
         if is_aside(payload):
-            self._heard_aside(loop, offered, payload, now)
+            try:
+                asides.hear(loop, offered, payload, now)
+            except DecodeError:
+                self.router.dropped[DropReason.BAD_FRAME] += 1
             return
         # The other end's rules are in place and it sends by the new routes: so does this one from now on.
         before = loop.endpoint.last_counter
@@ -445,14 +387,6 @@ class Loops:
             elif loop.offered is not None and route_id in (loop.offered.forward_id, loop.offered.app_id):
                 loop.story.note("second routes lost", reason, loop.offered.setup_id)
                 self.withdraw(loop)
-
-    def lapsed(self, route_id: int) -> None:
-        """The lease of one of this node's rules is over: nobody used it, or nobody renewed it."""
-        loop = self._by_app_id.get(route_id)
-        if loop is not None and not loop.initiator and not loop.endpoint.heard:
-            loop.ended_by(Failure(ErrorCode.ROUTE_LOST, "whoever asked for this loop has never used it"))
-        else:
-            self.route_dead(route_id, "its rule has lapsed")
 
     def torn_down(self, app_id: int) -> None:
         """The other edge took the route down: it has closed the loop or found another route, or someone says so.

@@ -100,7 +100,7 @@ class DataPlane:
     def _sweep(self, now: float) -> None:
         """Remove lapsed rules in slices, packets in between."""
         for route_id, _ in self.table.expire(now):
-            self.loops.lapsed(route_id)
+            self.loops.route_dead(route_id, "its rule has lapsed")
         due = self.table.next_expiry
         if due is not None and due <= now:
             self._call_soon(self._sweep, now)

@@ -283,7 +283,7 @@ class RoutedLoop:
 
     def probe(self) -> None:
         """Ask the other end for a sign over the present route."""
-        self.endpoint.ping()
+        self.endpoint.ping(self.host.clock())
         self.host.wake(self)
 
     def rerouted(self, routes: Routes) -> None:

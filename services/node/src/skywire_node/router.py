@@ -85,7 +85,7 @@ class Router:
         at = run_start = received = 0
         run_link: UUID | None = None
         run_count = 0
-        last_id = 0
+        last_id = run_id = 0
         rule: Installed | None = None
         next_id = b""
         while at < end:
@@ -118,13 +118,13 @@ class Router:
                 rule.bytes += length
                 if rule.next_transport is not run_link:
                     if run_count and run_link is not None:
-                        self._send(run_link, packets[run_start:at], run_count)
-                    run_link, run_start, run_count = rule.next_transport, at, 0
+                        self._send(link, run_id, run_link, packets[run_start:at], run_count)
+                    run_link, run_id, run_start, run_count = rule.next_transport, route_id, at, 0
                 run_count += 1
                 at = stop
                 continue
             if run_count and run_link is not None:
-                self._send(run_link, packets[run_start:at], run_count)
+                self._send(link, run_id, run_link, packets[run_start:at], run_count)
             run_link, run_count = None, 0
             if rule is not None:
                 rule.packets += 1
@@ -132,7 +132,7 @@ class Router:
                 self._deliver(route_id, rule, packets[at + HEADER_SIZE : stop], now)
             at = stop
         if run_count and run_link is not None:
-            self._send(run_link, packets[run_start:at], run_count)
+            self._send(link, run_id, run_link, packets[run_start:at], run_count)
         return received
 
     @staticmethod
@@ -150,10 +150,12 @@ class Router:
         # To a neighbour that has no business with a rule, the rule does not exist.
         link.route_error(route_id, DropReason.UNKNOWN_ROUTE if reason is DropReason.WRONG_LINK else reason)
 
-    def _send(self, transport: UUID, packets: memoryview, count: int) -> None:
+    def _send(self, back: Outlet, route_id: int, transport: UUID, packets: memoryview, count: int) -> None:
+        """Send a run on; `route_id` is that of its first packet, by which `back` is told if there is no way."""
         link = self.links.get(transport)
         if link is None:
             self.dropped[DropReason.NO_LINK] += count
+            back.route_error(route_id, DropReason.NO_LINK)
         elif link.forward(packets, count):
             self.forwarded += count
             self.forwarded_bytes += len(packets) - count * HEADER_SIZE

@@ -59,7 +59,7 @@ def test_the_stream_takes_none_of_them_and_they_take_none_of_the_stream() -> Non
     near, far = Endpoint(one, other, 0.0), Endpoint(other, one, 0.0)
     (event,) = far.receive(sealed(Aside(one, other), frames.Ping(1)), 0.0)
     assert isinstance(event, Dropped)
-    near.ping()
+    near.ping(0.0)
     plain = near.next_plain(0.0)
     assert plain is not None
     out = bytearray(PAYLOAD_SIZE)

@@ -40,6 +40,7 @@ LINGER = 10.0  # seconds in which a close that was sent again is still answered;
 STALL_FACTOR = 4  # round trips without an acknowledgement while data is under way
 MIN_STALL = 1.0
 MAX_STALL = 5.0
+UNANSWERED = 3.0  # seconds after which pings without a pong mean the same; longer than all of them take
 SLOWEST = 30.0  # the longest round trip that is waited for
 STARVED_PROBE = 1.0  # seconds between questions for a window that may have been granted and lost
 PINGS = 4  # how often a ping over a fresh route is repeated while no pong comes
@@ -88,6 +89,7 @@ class Endpoint:
     """One end of a loop. `now` is monotonic seconds; nothing here blocks, reads a clock or does I/O."""
 
     __slots__ = (
+        "_asked_at",
         "_counter",
         "_done_heard",
         "_done_owed",
@@ -105,6 +107,7 @@ class Endpoint:
         "_sent_at",
         "_starved_probe_at",
         "_stopped",
+        "_unanswered",
         "last_counter",
         "receiving",
         "sending",
@@ -124,6 +127,8 @@ class Endpoint:
         self._ping_token = -1
         self._ping_at = 0.0
         self._pong_at = 0.0
+        self._asked_at = 0.0  # when a row of pings began; 0.0: nobody waits for their end
+        self._unanswered = False
         self._route_began = 0  # counter of the first packet by the present route
         self._pings_left = 0
         self._stopped = False
@@ -157,10 +162,11 @@ class Endpoint:
         """The app took `size` delivered bytes."""
         self.receiving.consumed(size, now)
 
-    def ping(self) -> None:
+    def ping(self, now: float) -> None:
         """Owe a ping, again and again until a pong comes: it commits the rules of a fresh route and measures it."""
         self._ping_owed = True
         self._pings_left = PINGS
+        self._asked_at = now
 
     def ping_again(self, now: float) -> None:
         """Owe a ping unless one went just now: something came, so the way may be open again."""
@@ -301,7 +307,7 @@ class Endpoint:
         self.sending.last_progress = now
         self._route_began = self._counter
         self.receiving.ack_due = now
-        self.ping()
+        self.ping(now)
 
     # -- time
 
@@ -310,6 +316,8 @@ class Endpoint:
         candidates = [self._sent_at + KEEPALIVE]
         if self._pings_left:
             candidates.append(self._ping_at + PING_AGAIN)
+        if self._asked_at:
+            candidates.append(self._asked_at + self._answer_within())
         if self.receiving.ack_due is not None:
             candidates.append(self.receiving.ack_due)
         probe = self.sending.deadline()
@@ -331,12 +339,18 @@ class Endpoint:
             self._pings_left -= 1
             self._ping_at = now
             self._ping_owed = True
+        if self._asked_at and now - self._asked_at >= self._answer_within():
+            self._unanswered = self.proved_at < self._asked_at
+            self._asked_at = 0.0
         if now - self._sent_at >= KEEPALIVE:
-            self._ping_owed = True
+            self.ping(now)
             self._sent_at = now  # if the link has no room now, the next one is due a whole interval later
         events: list[Event] = []
         self._advance(events, now)
         return events
+
+    def _answer_within(self) -> float:
+        return max(UNANSWERED, min(self.sending.congestion.probe_after(), SLOWEST))
 
     @property
     def heard(self) -> bool:
@@ -349,7 +363,10 @@ class Endpoint:
         return max(self._pong_at, self.sending.proved_at)
 
     def stalled(self, now: float) -> bool:
-        """Say whether data is under way and nothing was acknowledged for too long: the route may be dead."""
+        """Say whether data is under way, or pings are, and nothing came back for too long: the route may be dead."""
+        if self._unanswered:
+            self._unanswered = False
+            return True
         if not self.sending.under_way:
             return False
         congestion = self.sending.congestion
