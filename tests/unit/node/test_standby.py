@@ -214,7 +214,7 @@ async def test_one_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(standby, "UNPROVED_SECONDS", 0.05)
     monkeypatch.setattr(standby, "PING_AGAIN_SECONDS", 0.01)
     async with Ring(9) as net:
-        net.planes[2].loops._heard_aside = lambda *_: None  # type: ignore[method-assign]
+        monkeypatch.setattr(standby.asides, "hear", lambda *_: None)
         near, far = await net.loop(0, 2)
         near.attach(Sink(near))
         far.attach(Sink(far))

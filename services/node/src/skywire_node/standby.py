@@ -33,6 +33,7 @@ from skywire_common.keys import PublicKey
 from skywire_common.loop.frames import Ping
 from skywire_common.routes import PathPair, nodes
 
+from skywire_node import asides
 from skywire_node.loop_setup import Routes, SetUps
 from skywire_node.loops import Loops
 from skywire_node.racing import race
@@ -117,7 +118,7 @@ class Standby:
             return KEEP_SECONDS  # its maker does; without him its rules lapse
         now = self._loops.clock()
         patience = LOST_SECONDS if spare.proved_at else UNPROVED_SECONDS
-        if now - max(spare.proved_at, spare.made_at) > patience or not self._loops.send_aside(loop, spare, Ping(0)):
+        if now - max(spare.proved_at, spare.made_at) > patience or not asides.send(loop, spare, Ping(0)):
             loop.story.note("standby lost", f"no answer for {patience:.1f} s", spare.setup_id)
             self._loops.withdraw(loop)
             return 0.0
