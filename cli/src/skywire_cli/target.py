@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +14,9 @@ from skywire_cli.failures import CliError, Exit
 
 SOCKET_VARIABLE = "SKYWIRE_ADMIN"
 DIRECTORY_VARIABLE = "SKYWIRE_TESTNET"
+HOME_VARIABLE = "SKYWIRE_HOME"
+SOCKET_FILE = "admin.sock"
+CONFIG_FILE = "config.json"
 DEFAULT_DIRECTORY = Path("skywire-testnet")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -32,10 +36,30 @@ class Target(NamedTuple):
         from skywire_cli.testnet.state import load
 
         state = load(self.directory)
+        if state is None and self.number is None and home().is_dir():
+            return home() / SOCKET_FILE
         if state is None:
             hint = f"name a socket by --socket or {SOCKET_VARIABLE}, or start a testnet: skywire testnet up"
             raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"no testnet runs in {self.directory}", hint)
         return state.node(self.number or 1).socket
+
+    def config_file(self) -> Path | None:
+        """Return the configuration of the node, if it is a testnet's or the user's own."""
+        from skywire_cli.testnet.state import load
+
+        state = load(self.directory)
+        if self.socket is not None and self.number is None:
+            found = self.socket.parent / CONFIG_FILE
+        elif state is not None:
+            found = self.directory / state.node(self.number or 1).name / CONFIG_FILE
+        else:
+            found = home() / CONFIG_FILE
+        return found if found.exists() else None
+
+
+def home() -> Path:
+    """Return the directory of the user's own node, as `skywire-node` chooses it at its first start."""
+    return Path(os.environ.get(HOME_VARIABLE) or "~/.skywire").expanduser() / "node"
 
 
 def directory_option(command: _Command) -> _Command:

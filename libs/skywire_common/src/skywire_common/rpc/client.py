@@ -64,6 +64,11 @@ class RpcChannel:
     def __repr__(self) -> str:
         return f"RpcChannel({self.address})"
 
+    @property
+    def offset_s(self) -> float:
+        """Seconds that the peer's clock is ahead of ours; 0 while no call was refused for it."""
+        return self._offset_ms / 1000
+
     async def call(
         self, path: str, request: Message, response_type: type[R], *, timeout: float, signed: bool = True
     ) -> R:

@@ -1,0 +1,109 @@
+"""`skywire doctor [--fix]`: what is wrong with a node and its neighbourhood, and how to repair it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from skywire_common.errors import SkywireError
+
+from skywire_cli.failures import CliError, Exit
+from skywire_cli.lazy import JsonCommand
+from skywire_cli.output import json_wanted, print_json
+from skywire_cli.target import Target, target_options
+
+if TYPE_CHECKING:
+    from skywire_cli.doctor.checks import Finding
+    from skywire_cli.doctor.facts import Facts
+
+
+@click.command(cls=JsonCommand)
+@target_options
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The node's configuration [default: that of the testnet's node, or of ~/.skywire/node].",
+)
+@click.option("--fix", is_flag=True, help="Repair what can be repaired without taking anything from anybody.")
+def doctor(target: Target, file: Path | None, fix: bool) -> int:
+    """Compare a node with its files, its neighbours, the discovery and its setup nodes; name each difference and its
+    repair. Exit code 1 if one is left. What needs the node's key (who signs, whose clock) is asked only if the
+    configuration and its key file can be read.
+    """
+    from skywire_cli.doctor.checks import judge
+
+    facts = _look(target, file)
+    findings = judge(facts)
+    repaired: dict[int, str] = {}
+    if fix:
+        repaired = asyncio.run(_repair(findings, facts))
+    left = [one for number, one in enumerate(findings) if repaired.get(number) != ""]
+    if json_wanted():
+        print_json([_document(one, repaired.get(number)) for number, one in enumerate(findings)])
+    else:
+        _print(findings, repaired, facts)
+    return Exit.CHECK_FAILED if left else Exit.OK
+
+
+def _look(target: Target, file: Path | None) -> Facts:
+    from skywire_cli.doctor.gather import gather
+
+    return asyncio.run(gather(target.admin_socket(), file or target.config_file(), _wrong))
+
+
+def _wrong(file: Path) -> str:
+    from skywire_cli.config import ask_service
+
+    try:
+        ask_service("node", "--check", "--config", str(file))
+    except CliError as error:
+        if error.code != "CONFIG":
+            raise
+        return error.message
+    return ""
+
+
+async def _repair(findings: list[Finding], facts: Facts) -> dict[int, str]:
+    """Carry the fixes out; the text of a number says why it did not succeed."""
+    from skywire_cli.doctor.repairs import repair
+
+    done: dict[int, str] = {}
+    for number, finding in enumerate(findings):
+        if finding.fix is None:
+            continue
+        try:
+            await repair(finding.fix, facts)
+        except (SkywireError, OSError) as error:
+            done[number] = str(error)
+        else:
+            done[number] = ""
+    return done
+
+
+def _document(finding: Finding, repaired: str | None) -> dict[str, object]:
+    return {
+        "code": finding.code,
+        "what": finding.what,
+        "repair": finding.repair,
+        "fixable": finding.fix is not None,
+        "fixed": repaired == "",
+        "why_not": repaired or "",
+    }
+
+
+def _print(findings: list[Finding], repaired: dict[int, str], facts: Facts) -> None:
+    for number, finding in enumerate(findings):
+        fixed = repaired.get(number)
+        mark, colour = ("fixed", "green") if fixed == "" else ("wrong", "red")
+        click.echo(f"{click.style(mark, fg=colour)}  {finding.code}: {finding.what}")
+        if fixed is None:
+            click.echo(f"       repair: {finding.repair}" + ("  (or --fix)" if finding.fix is not None else ""))
+        elif fixed:
+            click.echo(f"       not fixed: {fixed}; repair: {finding.repair}")
+    if facts.document is None:
+        click.echo("no configuration was read: files, discovery and setup nodes are not looked at (--config)")
+    if not findings:
+        click.echo("nothing is wrong")

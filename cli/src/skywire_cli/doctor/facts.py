@@ -1,0 +1,53 @@
+"""What the doctor looks at: plain values, gathered by `gather`, judged by `checks`. None: could not be looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+@dataclass
+class PeerFact:
+    """A service that the node calls. `code` is why it did not answer as it should, empty if it did."""
+
+    address: str
+    public_key: str
+    code: str = ""
+    cause: str = ""
+    clock_ahead_s: float = 0.0
+
+
+@dataclass
+class Facts:
+    """A node, its files and its neighbourhood. Rows are as `shown.plain` makes them."""
+
+    socket: Path
+    socket_exists: bool = False
+    # The running node.
+    summary: Row | None = None
+    silent: str = ""
+    apps: list[Row] = field(default_factory=list)
+    transports: list[Row] = field(default_factory=list)
+    rules: list[Row] = field(default_factory=list)
+    loops: list[Row] = field(default_factory=list)
+    link_open: bool | None = None
+    # Its files.
+    config: Path | None = None
+    document: Row | None = None
+    config_problem: str = ""
+    key_file: Path | None = None
+    key_mode: int | None = None
+    key_problem: str = ""
+    public_key: str = ""
+    executables: dict[Path, str] = field(default_factory=dict)  # "ok", "missing", "not executable"
+    directories: dict[Path, str] = field(default_factory=dict)  # "ok", "missing", "not writable"
+    free_bytes: int | None = None
+    # Its neighbourhood.
+    discovery: PeerFact | None = None
+    record: Row | None = None
+    listed: list[Row] | None = None
+    neighbours: dict[str, Row] = field(default_factory=dict)
+    setup_nodes: list[PeerFact] = field(default_factory=list)

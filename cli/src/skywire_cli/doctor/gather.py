@@ -1,0 +1,197 @@
+"""Look at a node, its files and its neighbourhood. Whatever cannot be looked at is a fact of its own, not an error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+from skywire.setup_node.v1 import setup_node_pb2
+from skywire.transport_discovery.v1 import transport_discovery_pb2 as td
+from skywire_common.curve import SecretKey
+from skywire_common.errors import DecodeError, ErrorCode, Failure, LocalError
+from skywire_common.keys import PublicKey
+from skywire_common.rpc.client import RpcChannel
+
+from skywire_cli.admin import NodeAdmin
+from skywire_cli.doctor.facts import Facts, PeerFact
+from skywire_cli.shown import plain
+
+TIMEOUT = 3.0
+# Where to knock if a node listens on every address.
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}  # noqa: S104 - not to bind
+_DISCOVERY = "/skywire.transport_discovery.v1."
+_AWAY = (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE, ErrorCode.STOPPING, ErrorCode.UNIMPLEMENTED)
+
+
+async def gather(socket: Path, config: Path | None, check: Callable[[Path], str]) -> Facts:
+    """Return the facts; `check` says what is wrong with a configuration file, empty if nothing."""
+    facts = Facts(socket, config=config)
+    secret = await asyncio.to_thread(_files, facts, check)
+    await _node(facts)
+    if facts.document is not None:
+        await _neighbourhood(facts, secret)
+    return facts
+
+
+def _files(facts: Facts, check: Callable[[Path], str]) -> SecretKey | None:
+    facts.socket_exists = facts.socket.is_socket()
+    if facts.config is None:
+        return None
+    facts.config_problem = check(facts.config)
+    try:
+        document = json.loads(facts.config.read_text())
+    except (OSError, ValueError):
+        return None  # the check said so
+    if not isinstance(document, dict):
+        return None
+    facts.document = document
+    local = Path(document.get("local_path", "local"))
+    apps = Path(document.get("apps_path", "apps"))
+    facts.directories = {directory: _directory(directory) for directory in (apps, local)}
+    for app in document.get("apps", ()):
+        if isinstance(app, dict):
+            executable = apps / f"{app.get('app')}.v{app.get('version')}"
+            facts.executables[executable] = _executable(executable)
+    with suppress(OSError):
+        facts.free_bytes = shutil.disk_usage(local if local.exists() else facts.config.parent).free
+    return _key(facts, document)
+
+
+def _key(facts: Facts, document: Mapping[str, Any]) -> SecretKey | None:
+    named = document.get("node", {})
+    if not isinstance(named, dict) or "static_secret_key_file" not in named:
+        return None
+    facts.key_file = Path(str(named["static_secret_key_file"]))
+    try:
+        facts.key_mode = facts.key_file.stat().st_mode & 0o777
+        secret = SecretKey.load(facts.key_file)
+    except OSError as error:
+        facts.key_problem = error.strerror or str(error)
+        return None
+    except LocalError:
+        return None  # its mode says so
+    except (DecodeError, UnicodeDecodeError):
+        facts.key_problem = "it holds no secret key of 64 hex digits"
+        return None
+    facts.public_key = str(secret.public)
+    return secret
+
+
+def _directory(path: Path) -> str:
+    return "missing" if not path.is_dir() else "ok" if os.access(path, os.W_OK | os.X_OK) else "not writable"
+
+
+def _executable(path: Path) -> str:
+    return "missing" if not path.is_file() else "ok" if os.access(path, os.X_OK) else "not executable"
+
+
+async def _node(facts: Facts) -> None:
+    if not facts.socket_exists:
+        return
+    async with NodeAdmin(facts.socket) as admin:
+        try:
+            facts.summary = plain(await admin.summary())
+            facts.apps = [plain(one) for one in await admin.apps()]
+            facts.transports = [plain(one) for one in await admin.transports()]
+            facts.rules = [plain(one) for one in await admin.rules()]
+            facts.loops = [plain(one) for one in await admin.loops()]
+        except Failure as failure:
+            facts.summary, facts.silent = None, failure.code.value
+            return
+    host, _, port = facts.summary["link_address"].rpartition(":")
+    if port:
+        facts.link_open = await _accepts(_EVERYWHERE.get(host, host.strip("[]")), int(port))
+
+
+async def _accepts(host: str, port: int) -> bool:
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            _, writer = await asyncio.open_connection(host, port)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def _neighbourhood(facts: Facts, secret: SecretKey | None) -> None:
+    assert facts.document is not None  # noqa: S101 - the caller looked
+    setup_nodes = [one for one in facts.document.get("setup_nodes", ()) if isinstance(one, dict)]
+    request = setup_node_pb2.RenewLoopRequest()
+    path, answer = "/skywire.setup_node.v1.SetupNode/RenewLoop", setup_node_pb2.RenewLoopResponse
+    jobs = [_peer(one, secret, path, request, answer) for one in setup_nodes]
+    found = await asyncio.gather(_discovery(facts, secret), *jobs)
+    facts.setup_nodes = [one for one in found[1:] if one is not None]
+
+
+async def _peer(
+    named: Mapping[str, Any], secret: SecretKey | None, path: str, request: Message, answer: type[Message]
+) -> PeerFact:
+    """Ask for nothing, signed: a service with the right key refuses that as an argument, not as a caller."""
+    fact = PeerFact(str(named.get("address", "")), str(named.get("public_key", "")))
+    try:
+        channel = RpcChannel(fact.address, PublicKey.parse(fact.public_key), secret)
+    except DecodeError as error:
+        fact.code, fact.cause = "INVALID_ARGUMENT", str(error)
+        return fact
+    try:
+        if secret is not None:
+            await channel.call(path, request, answer, timeout=TIMEOUT)
+    except Failure as failure:
+        if failure.code in _AWAY or failure.code is ErrorCode.UNAUTHENTICATED:
+            fact.code, fact.cause = failure.code.value, failure.cause
+    finally:
+        fact.clock_ahead_s = channel.offset_s
+        await channel.close()
+    return fact
+
+
+async def _discovery(facts: Facts, secret: SecretKey | None) -> None:
+    assert facts.document is not None  # noqa: S101 - the caller looked
+    named = facts.document.get("transport_discovery")
+    if not isinstance(named, dict):
+        return
+    path = f"{_DISCOVERY}TransportDiscovery/UpdateStatuses"
+    facts.discovery = await _peer(named, secret, path, td.UpdateStatusesRequest(), td.UpdateStatusesResponse)
+    if facts.discovery.code:
+        return
+    own = facts.summary["build"]["public_key"] if facts.summary is not None else facts.public_key
+    channel = RpcChannel(facts.discovery.address, None, None)
+    try:
+        if own:
+            facts.record = await _record(channel, bytes.fromhex(own))
+            request = td.ListTransportsByEdgeRequest(edge=bytes.fromhex(own))
+            path = f"{_DISCOVERY}TransportDiscovery/ListTransportsByEdge"
+            answer = td.ListTransportsByEdgeResponse
+            listed = await channel.call(path, request, answer, timeout=TIMEOUT, signed=False)
+            facts.listed = [_listed(one) for one in listed.transports]
+        for remote in {row["remote"] for row in facts.transports if row["state"] != "UP"}:
+            record = await _record(channel, bytes.fromhex(remote))
+            facts.neighbours[remote] = record or {"alive": False}
+    except Failure as failure:
+        facts.discovery.code, facts.discovery.cause = failure.code.value, failure.cause
+    finally:
+        await channel.close()
+
+
+def _listed(one: td.TransportStatus) -> dict[str, Any]:
+    row = plain(one)
+    return {**row, "transport_id": row["entry"]["entry"]["transport_id"]}
+
+
+async def _record(channel: RpcChannel, key: bytes) -> dict[str, Any] | None:
+    path, request = f"{_DISCOVERY}NodeDirectory/ResolveNode", td.ResolveNodeRequest(public_key=key)
+    try:
+        return plain(await channel.call(path, request, td.ResolveNodeResponse, timeout=TIMEOUT, signed=False))
+    except Failure as failure:
+        if failure.code is ErrorCode.UNKNOWN_NODE:
+            return None
+        raise

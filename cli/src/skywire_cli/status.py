@@ -1,0 +1,79 @@
+"""`skywire status`: READY or DEGRADED and why, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from skywire_cli.failures import Exit
+from skywire_cli.lazy import JsonCommand
+from skywire_cli.node import ask
+from skywire_cli.output import age, json_wanted, print_json, size
+from skywire_cli.target import Target, target_options
+
+Row = dict[str, Any]
+# Of each kind; the rest is counted.
+MAX_SHOWN = 8
+_COLOUR = {"READY": "green", "DEGRADED": "yellow", "STOPPING": "yellow"}
+
+
+@click.command(cls=JsonCommand)
+@target_options
+def status(target: Target) -> int:
+    """Say whether the node is READY, and everything that is not as it should be; exit code 4 unless all is."""
+    from skywire_cli.admin import NodeAdmin
+    from skywire_cli.shown import plain
+
+    async def look(admin: NodeAdmin) -> tuple[Row, list[Row], list[Row]]:
+        summary = plain(await admin.summary())
+        transports = [plain(one) for one in await admin.transports()]
+        return summary, [plain(one) for one in await admin.apps()], transports
+
+    summary, apps, transports = ask(target, look)
+    state, reasons = judged(summary, apps, transports)
+    if json_wanted():
+        print_json({"state": state, "reasons": reasons, "summary": summary, "apps": apps, "transports": transports})
+    else:
+        click.echo("\n".join(lines(state, reasons, summary, apps)))
+    return Exit.OK if state == "READY" else Exit.NOT_READY
+
+
+def judged(summary: Row, apps: Sequence[Row], transports: Sequence[Row]) -> tuple[str, list[str]]:
+    """Return the state with all that its owner would call a reason: the node's own, apps and transports."""
+    reasons = list(summary["reasons"])
+    reasons += [
+        f"app {app['name']} is {app['state']}: {app['reason'] or 'it gave no reason'}"
+        for app in apps
+        if app["state"] == "DEGRADED" or (app["state"] == "STOPPED" and app["auto_start"])
+    ]
+    for row in transports:
+        if row["state"] != "UP":
+            why = f": {row['reason']}" if row["reason"] else ""
+            reasons.append(f"transport to {row['remote'][:8]} is {row['state']} for {age(row['since_s'])}{why}")
+    if not transports:
+        reasons.append("there is no transport: nothing is linked to this node")
+    state = summary["state"]
+    return ("DEGRADED" if state == "READY" and reasons else state), reasons
+
+
+def lines(state: str, reasons: Sequence[str], summary: Row, apps: Sequence[Row]) -> list[str]:
+    """Return the screen."""
+    screen = [f"{click.style(state, fg=_COLOUR.get(state, 'red'), bold=True)} for {age(summary['uptime_s'])}"]
+    screen += [f"  - {reason}" for reason in reasons[:MAX_SHOWN]]
+    if len(reasons) > MAX_SHOWN:
+        screen.append(f"  and {len(reasons) - MAX_SHOWN} more: skywire doctor")
+    screen += [
+        f"node        {summary['build']['public_key']}  version {summary['build']['version']}",
+        f"listens on  links {summary['link_address']}, control {summary['control_address']}",
+        f"transports  {summary['transports_up']} up of {summary['transports']}",
+        f"apps        {summary['apps_ready']} ready of {summary['apps']}"
+        + "".join(f"; {app['name']} {app['state']}" for app in apps[:MAX_SHOWN]),
+        f"loops       {summary['loops']}",
+        f"rules       {summary['rules']}, forwarded {summary['packets_forwarded']} packets,"
+        f" {size(summary['bytes_forwarded'])}",
+    ]
+    if reasons:
+        screen.append("what to do: skywire doctor")
+    return screen
