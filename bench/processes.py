@@ -23,15 +23,23 @@ async def start(
     run: Run, *command: str, stdout: int = asyncio.subprocess.DEVNULL, ending: signal.Signals = signal.SIGTERM
 ) -> asyncio.subprocess.Process:
     """Start a program that ends with the run, by the signal `ending`, and with this process however that ends."""
-    process = await asyncio.create_subprocess_exec(
-        *shim_command(os.getpid()),
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=stdout,
-        cwd=run.directory,
-        env=environment(),
-        start_new_session=True,  # Ctrl-C is the runner's business
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *shim_command(os.getpid()),
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=stdout,
+            cwd=run.directory,
+            env=environment(),
+            start_new_session=True,  # Ctrl-C is the runner's business
+        )
     )
+    interrupted = False
+    try:
+        process = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        interrupted = True  # a process that is half started has to be ended too
+        process = await starting
 
     async def end() -> None:
         with suppress(ProcessLookupError):
@@ -43,6 +51,8 @@ async def start(
             await process.wait()
 
     run.defer(end)
+    if interrupted:
+        raise asyncio.CancelledError
     return process
 
 
