@@ -90,6 +90,9 @@ class Rerouting:
                     )
                 )
                 return
+            if not loop.initiator and loop.offered is not None:
+                await loop.wait_until_open(RESPONDER_WAITS)  # the initiator is at it, and its routes would win
+                continue
             try:
                 await self._try(loop, doubted)
             except Failure as failure:

@@ -46,6 +46,7 @@ STARVED_PROBE = 1.0  # seconds between questions for a window that may have been
 PINGS = 4  # how often a ping over a fresh route is repeated while no pong comes
 PING_AGAIN = 0.5  # seconds
 MAX_PONGS = 8
+MAX_PINGS = 16  # whose pongs are waited for
 _ACK_ROOM = 64
 
 
@@ -98,13 +99,14 @@ class Endpoint:
         "_open_cipher",
         "_ping_at",
         "_ping_owed",
-        "_ping_token",
+        "_pings",
         "_pings_left",
         "_pong_at",
         "_pongs",
-        "_route_began",
         "_seal_cipher",
         "_sent_at",
+        "_stall_factor",
+        "_stalled_at",
         "_starved_probe_at",
         "_stopped",
         "_unanswered",
@@ -124,12 +126,13 @@ class Endpoint:
         self.state = State.OPEN
         self._pongs: deque[int] = deque(maxlen=MAX_PONGS)
         self._ping_owed = False
-        self._ping_token = -1
+        self._pings: dict[int, float] = {}  # by the present route and without a pong: token, when it was sent
+        self._stall_factor = 1.0
+        self._stalled_at = 0  # the first byte not acknowledged when a stall was seen
         self._ping_at = 0.0
         self._pong_at = 0.0
         self._asked_at = 0.0  # when a row of pings began; 0.0: nobody waits for their end
         self._unanswered = False
-        self._route_began = 0  # counter of the first packet by the present route
         self._pings_left = 0
         self._stopped = False
         self._done_owed = False
@@ -226,9 +229,9 @@ class Endpoint:
                     self._pongs.append(token)
                     self.receiving.ack_due = now
                 case frames.Pong(token):
-                    if token == self._ping_token:
-                        self.sending.congestion.measure(now - self._ping_at, now)
-                    if self._route_began <= token < self._counter:
+                    sent_at = self._pings.pop(token, None)
+                    if sent_at is not None:
+                        self.sending.congestion.measure(now - sent_at, now)
                         self._pong_at = now
                         self._pings_left = 0
                 case frames.Done():
@@ -259,7 +262,8 @@ class Endpoint:
     def next_plain(self, now: float, *, held: bool = False) -> bytes | None:
         """Return the plain text of the next packet that is due, to be sealed by `seal` at once; None if none is.
 
-        `held`: nothing of the stream, only what finds out whether packets pass. At most MAX_PLAIN bytes. Raises LoopError when the counters are used up.
+        `held`: nothing of the stream, only what finds out whether packets pass. At most MAX_PLAIN bytes. Raises
+        LoopError when the counters are used up.
         """
         if self.state is State.CLOSED:
             return None
@@ -271,7 +275,9 @@ class Endpoint:
             self._pongs.clear()
         if self._ping_owed:
             self._ping_owed = False
-            self._ping_token, self._ping_at = self._counter, now
+            self._ping_at = self._pings[self._counter] = now
+            if len(self._pings) > MAX_PINGS:
+                del self._pings[next(iter(self._pings))]
             parts.append(frames.encode(frames.Ping(self._counter)))
         data = None if held else self.sending.next_frame(self._counter, now)
         due = self.receiving.ack_due
@@ -305,7 +311,7 @@ class Endpoint:
         """The route changed: send again whatever is not acknowledged, and say at once what arrived here."""
         self.sending.rewind(floor)
         self.sending.last_progress = now
-        self._route_began = self._counter
+        self._pings.clear()
         self.receiving.ack_due = now
         self.ping(now)
 
@@ -367,10 +373,17 @@ class Endpoint:
         if self._unanswered:
             self._unanswered = False
             return True
-        if not self.sending.under_way:
+        sending = self.sending
+        if not sending.under_way:
             return False
-        congestion = self.sending.congestion
-        patience = min(max(congestion.smoothed * STALL_FACTOR, MIN_STALL), MAX_STALL)
+        if sending.acknowledged > self._stalled_at:
+            self._stall_factor = 1.0
+        patience = min(max(sending.congestion.smoothed * STALL_FACTOR, MIN_STALL), MAX_STALL) * self._stall_factor
         # Where a round trip takes longer than that, slow is not dead.
-        patience = max(patience, min(congestion.probe_after(), SLOWEST))
-        return now - self.sending.last_progress > patience
+        patience = min(max(patience, sending.congestion.probe_after()), SLOWEST)
+        if now - sending.last_progress <= patience:
+            return False
+        # Should the next route be as silent, it may be the bytes that take so long.
+        self._stall_factor *= 2
+        self._stalled_at = sending.acknowledged
+        return True
