@@ -48,6 +48,16 @@ class NodeAdmin:
         request = pb.StopAppRequest(name=name)
         return (await self._call("StopApp", request, pb.StopAppResponse, SLOW_TIMEOUT)).app
 
+    async def set_auto_start(self, name: str, auto_start: bool) -> pb.App:
+        """Have an app start with the node, or not, over restarts."""
+        request = pb.SetAutoStartRequest(name=name, auto_start=auto_start)
+        return (await self._call("SetAutoStart", request, pb.SetAutoStartResponse)).app
+
+    async def transport_types(self) -> Sequence[str]:
+        """Return the types of transports that the node can make."""
+        request = pb.ListTransportTypesRequest()
+        return (await self._call("ListTransportTypes", request, pb.ListTransportTypesResponse)).types
+
     async def transports(
         self, types: Sequence[str] = (), public_keys: Sequence[PublicKey] = ()
     ) -> Sequence[pb.Transport]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Cell = Callable[[Row], object]
 _POLL = 0.1
+_STATES = ("DIALING", "SETTLING", "UP", "SUSPECT", "DOWN")
+_RULES_AT_ONCE = 10_000  # what the node takes in one call
+MAX_ROUTE_ID = 0xFFFFFFFF
 _Answer = TypeVar("_Answer")
 
 
@@ -107,11 +110,19 @@ def transports() -> None:
 @target_options
 @click.option("--type", "types", multiple=True, help="Only of this type; may be given several times.")
 @click.option("--to", "keys", type=Key(), multiple=True, help="Only to this node; may be given several times.")
-def list_transports(target: Target, types: tuple[str, ...], keys: tuple[PublicKey, ...]) -> None:
-    """List transports as the node sees them."""
+@click.option("--state", "states", type=click.Choice(_STATES, case_sensitive=False), multiple=True, help="Only so.")
+@click.option("--public/--private", "public", default=None, help="Only registered ones, or only private ones.")
+def list_transports(
+    target: Target, types: tuple[str, ...], keys: tuple[PublicKey, ...], states: tuple[str, ...], public: bool | None
+) -> None:
+    """List transports as the node sees them; filters of different kinds must all hold."""
     from skywire_cli.shown import plain
 
-    answer = ask(target, lambda admin: admin.transports(types, keys))
+    answer = [
+        one
+        for one in ask(target, lambda admin: admin.transports(types, keys))
+        if (not states or one.state in states) and (public is None or one.public is public)
+    ]
     show(
         [plain(item) for item in answer],
         "transports",
@@ -128,6 +139,13 @@ def list_transports(target: Target, types: tuple[str, ...], keys: tuple[PublicKe
             ">received": lambda row: size(row["bytes_received"]),
         },
     )
+
+
+@transports.command("types")
+@target_options
+def transport_types(target: Target) -> None:
+    """List the types of transports that the node can make."""
+    show([{"type": name} for name in ask(target, lambda admin: admin.transport_types())], "types", {"type": _type})
 
 
 @transports.command("add")
@@ -150,7 +168,7 @@ def add_transport(target: Target, key: PublicKey, kind: str, private: bool, addr
 
 @transports.command("remove")
 @target_options
-@click.argument("transport_id", type=click.UUID)
+@click.argument("transport_id", type=click.UUID, metavar="ID")
 def remove_transport(target: Target, transport_id: UUID) -> None:
     """Close a transport and forget it."""
     ask(target, lambda admin: admin.remove_transport(transport_id))
@@ -159,7 +177,7 @@ def remove_transport(target: Target, transport_id: UUID) -> None:
 
 @node.group(cls=ListGroup)
 def rules() -> None:
-    """List and drop routing rules."""
+    """List and remove routing rules."""
 
 
 @rules.command("list")
@@ -185,17 +203,39 @@ def list_rules(target: Target) -> None:
     )
 
 
-@rules.command("drop")
+@rules.command("remove")
 @target_options
 @click.argument("route_ids", nargs=-1, required=True)
-def drop_rules(target: Target, route_ids: tuple[str, ...]) -> None:
-    """Remove rules by their ROUTE_IDS, hex as in the list; their loops find another way or close."""
-    try:
-        numbers = [int(text, 16) for text in route_ids]
-    except ValueError as error:
-        raise click.BadParameter("a route id is 8 hex digits") from error
-    removed = ask(target, lambda admin: admin.drop_rules(numbers))
+def remove_rules(target: Target, route_ids: tuple[str, ...]) -> None:
+    """Remove rules by their ROUTE_IDS, hex as in the list, or by ranges FIRST-LAST of them, ends included.
+
+    Their loops find another way or close.
+    """
+    ranges = [_range(text) for text in route_ids]
+
+    async def remove(admin: NodeAdmin) -> int:
+        # Ranges are sparse: what they hold is asked for, not counted up.
+        there = [rule.route_id for rule in await admin.rules()]
+        chosen = [number for number in there if any(first <= number <= last for first, last in ranges)]
+        parts = (chosen[at : at + _RULES_AT_ONCE] for at in range(0, len(chosen), _RULES_AT_ONCE))
+        return sum([await admin.drop_rules(part) for part in parts])
+
+    removed = ask(target, remove)
     _done({"removed": removed}, f"{removed} removed")
+
+
+rules.add_command(remove_rules, "drop")  # its first name
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    try:
+        ends = int(first, 16), int(last if dash else first, 16)
+    except ValueError as error:
+        raise click.BadParameter(f"{text}: a route id is 8 hex digits, a range is FIRST-LAST") from error
+    if not 0 <= ends[0] <= ends[1] <= MAX_ROUTE_ID:
+        raise click.BadParameter(f"{text}: no route ids, or the last before the first")
+    return ends
 
 
 @node.group(cls=ListGroup)
@@ -288,6 +328,15 @@ def stop_app(target: Target, name: str) -> None:
     _show_app(ask(target, lambda admin: admin.stop_app(name)))
 
 
+@apps.command("auto-start")
+@target_options
+@click.argument("name")
+@click.argument("choice", type=click.Choice(["on", "off"]))
+def auto_start(target: Target, name: str, choice: str) -> None:
+    """Have the app NAME start with the node, or not: kept over restarts, whatever the config says."""
+    _show_app(ask(target, lambda admin: admin.set_auto_start(name, choice == "on")))
+
+
 @node.command("log-level")
 @target_options
 @click.argument("level", type=click.Choice(["debug", "info", "warning", "error"]))
@@ -316,6 +365,10 @@ def _show_app(app: pb.App) -> None:
         print_json(plain(app))
     else:
         show([plain(app)], "apps", _APP_COLUMNS)
+
+
+def _type(row: Row) -> object:
+    return row["type"]
 
 
 def _addr(value: object) -> str:

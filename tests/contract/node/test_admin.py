@@ -97,6 +97,9 @@ class Owner:
         async def stop(self, name: str) -> AppView:
             return self._set(name, "STOPPED")
 
+        async def set_auto_start(self, name: str, auto_start: bool) -> AppView:
+            return self._set(name, "READY")._replace(auto_start=auto_start)
+
         def _set(self, name: str, state: str) -> AppView:
             if name not in self.owner.apps:
                 raise Failure(ErrorCode.NOT_FOUND, f"no app {name}")
@@ -106,6 +109,9 @@ class Owner:
     class Transports:
         def __init__(self, owner: Owner) -> None:
             self.owner = owner
+
+        def types(self) -> list[str]:
+            return ["tcp", "other"]
 
         def views(self) -> list[TransportView]:
             return self.owner.transports
@@ -286,6 +292,15 @@ async def test_a_life(world: World) -> None:
     with pytest.raises(Failure) as caught:
         await world.call(pb.ExplainLoopRequest(id="0" * 33))
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+async def test_auto_start_and_types(world: World) -> None:
+    app = (await world.call(pb.SetAutoStartRequest(name="chat", auto_start=False))).app
+    assert (app.name, app.auto_start) == ("chat", False)
+    assert list((await world.call(pb.ListTransportTypesRequest())).types) == ["tcp", "other"]
+    with pytest.raises(Failure) as caught:
+        await world.call(pb.SetAutoStartRequest(name="nothing", auto_start=True))
+    assert caught.value.code is ErrorCode.NOT_FOUND
 
 
 async def test_the_log_level(world: World) -> None:

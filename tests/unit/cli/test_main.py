@@ -112,3 +112,19 @@ def test_key_file_is_the_owners_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run(["keygen", str(file), "--json"]) == 2
     assert json.loads(capsys.readouterr().err)["code"] == "ALREADY_EXISTS"
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [("0000000a", (10, 10)), ("a-ff", (10, 255)), ("0-ffffffff", (0, 0xFFFFFFFF))],
+)
+def test_rules_are_named_by_ids_and_ranges(text: str, ends: tuple[int, int]) -> None:
+    from skywire_cli.node import _range
+
+    assert _range(text) == ends
+
+
+@pytest.mark.parametrize("text", ["xyz", "b-a", "1-", "-1", "0-100000000"])
+def test_what_is_no_range_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["node", "rules", "remove", "--socket", "no/such", "--", text]) == 2
+    assert "Traceback" not in capsys.readouterr().err

@@ -35,6 +35,8 @@ _METHODS = (
     "ListApps",
     "StartApp",
     "StopApp",
+    "SetAutoStart",
+    "ListTransportTypes",
     "ListTransports",
     "AddTransport",
     "RemoveTransport",
@@ -61,9 +63,15 @@ class Apps(Protocol):
     async def stop(self, name: str) -> AppView:
         """Stop an app; raises Failure (NOT_FOUND). One that does not run is no error."""
 
+    async def set_auto_start(self, name: str, auto_start: bool) -> AppView:
+        """Have an app start with the node or not, from now on; raises Failure (NOT_FOUND)."""
+
 
 class Transports(Protocol):
     """The node's transports."""
+
+    def types(self) -> Sequence[str]:
+        """Return the types that the node can make."""
 
     def views(self) -> Sequence[TransportView]:
         """Return every transport."""
@@ -157,6 +165,17 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
     async def StopApp(self, request: pb.StopAppRequest, context: Any) -> pb.StopAppResponse:  # noqa: N802
         """Stop an app."""
         return pb.StopAppResponse(app=_app(await self._apps.stop(_name(request.name))))
+
+    async def SetAutoStart(self, request: pb.SetAutoStartRequest, context: Any) -> pb.SetAutoStartResponse:  # noqa: N802
+        """Have an app start with the node, or not."""
+        view = await self._apps.set_auto_start(_name(request.name), request.auto_start)
+        return pb.SetAutoStartResponse(app=_app(view))
+
+    async def ListTransportTypes(  # noqa: N802
+        self, request: pb.ListTransportTypesRequest, context: Any
+    ) -> pb.ListTransportTypesResponse:
+        """List the types of transports."""
+        return pb.ListTransportTypesResponse(types=self._transports.types())
 
     async def ListTransports(  # noqa: N802
         self, request: pb.ListTransportsRequest, context: Any

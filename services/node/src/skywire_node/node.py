@@ -144,6 +144,9 @@ class Node:
         scope.spawn(self._heartbeats(), "heartbeats")
         scope.defer(self._close_loops)
         scope.defer(lambda: self.apps.close(scope.grace * SHARE_FOR_APPS))
+        for name, auto_start in (await self._store.load_auto_start()).items():
+            if any(app.app == name for app in settings.apps):  # else it was the choice for an app that is gone
+                self.apps.set_auto_start(name, auto_start)
         self.apps.start()
         log.info("node up", public_key=self._secret.public, rules_restored=restored, epoch=self._epoch)
         return Ready(self._secret.public, self._interfaces)
@@ -172,7 +175,7 @@ class Node:
             admin.NodeAdminService(
                 self._secret.public,
                 plane.table,
-                OwnersApps(self.apps),
+                OwnersApps(self.apps, self._store.keep_auto_start),
                 OwnersTransports(plane.transports, self._keep_transport),
                 OwnersLoops(plane.loops, plane.tracing, self.apps),
                 self.summary,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from skywire_common.errors import ErrorCode, Failure, FailureFields
@@ -16,7 +16,7 @@ from skywire_node.loops import Loops
 from skywire_node.routed_loop import RoutedLoop
 from skywire_node.table import Removed
 from skywire_node.tracing import Trace, TracedHop, Tracing
-from skywire_node.transports import Transport, Transports
+from skywire_node.transports import TCP, Transport, Transports
 from skywire_node.views import AppView, EventView, HopView, LoopView, StoryView, TraceView, TransportView
 
 _STOPS = {
@@ -30,10 +30,11 @@ _STOPS = {
 
 
 class OwnersApps:
-    """`admin.Apps` over the app host."""
+    """`admin.Apps` over the app host; `keep` remembers over restarts whether an app starts with the node."""
 
-    def __init__(self, host: AppHost) -> None:
+    def __init__(self, host: AppHost, keep: Callable[[str, bool], Awaitable[None]]) -> None:
         self._host = host
+        self._keep = keep
 
     def views(self) -> Sequence[AppView]:
         """Return every app of the config, in its order."""
@@ -47,6 +48,12 @@ class OwnersApps:
         """Stop an app; raises Failure."""
         return _app(await self._host.stop_app(name))
 
+    async def set_auto_start(self, name: str, auto_start: bool) -> AppView:
+        """Have an app start with the node or not; raises Failure, and then nothing is changed."""
+        self._host.status(name)
+        await self._keep(name, auto_start)
+        return _app(self._host.set_auto_start(name, auto_start))
+
 
 class OwnersTransports:
     """`admin.Transports` over the transports; `kept` hears what shall survive a restart."""
@@ -54,6 +61,10 @@ class OwnersTransports:
     def __init__(self, transports: Transports, kept: Callable[[Transport, bool], None]) -> None:
         self._transports = transports
         self._kept = kept
+
+    def types(self) -> Sequence[str]:
+        """Return the types that this node can make."""
+        return (TCP,)
 
     def views(self) -> Sequence[TransportView]:
         """Return every transport."""
