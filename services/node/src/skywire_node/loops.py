@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -251,12 +252,15 @@ class Loops:
         loop.story.note("second routes", f"{maker} {shown_way(routes.paths)}".rstrip(), routes.setup_id)
         self.changed(loop)
 
-    def withdraw(self, loop: RoutedLoop, *, everywhere: bool = True) -> None:
-        """Free a loop's second pair of routes, if it has one: `everywhere`, since a teardown may not get through."""
+    def withdraw(self, loop: RoutedLoop, *, everywhere: bool | None = None) -> None:
+        """Free a loop's second pair of routes, if it has one; `everywhere` if a teardown may not get through.
+
+        Unless said otherwise one that the other end made is left to it: it may be using it already.
+        """
         offered, loop.offered = loop.offered, None
         if offered is not None:
             self._free(offered)
-            if everywhere:
+            if offered.paths is not None if everywhere is None else everywhere:
                 self._setups.close_later(offered, loop.loop_id, None, "no longer held")
             self.changed(loop)
 
@@ -386,7 +390,7 @@ class Loops:
                 loop.route_lost(reason)
             elif loop.offered is not None and route_id in (loop.offered.forward_id, loop.offered.app_id):
                 loop.story.note("second routes lost", reason, loop.offered.setup_id)
-                self.withdraw(loop)
+                self.withdraw(loop, everywhere=True)
 
     def torn_down(self, app_id: int) -> None:
         """The other edge took the route down: it has closed the loop or found another route, or someone says so.
@@ -427,6 +431,9 @@ class Loops:
         self._free(loop.routes)
         if not orderly:
             self._setups.close_later(loop.routes, loop.loop_id, loop.remote.public_key, str(reason or ""))
+        elif loop.paused_at and (between := _between(loop)).rules:
+            # Links that were lost once may take a teardown with them, when two ends have dialled each other anew.
+            self._setups.close_later(between, loop.loop_id, None, "closed")
         said = str(reason or "orderly")
         counts = f"sent {loop.bytes_sent} bytes, resent {loop.endpoint.sending.resent}, received {loop.bytes_received}"
         loop.story.note("closed", f"{said}; {counts}, {loop.reroutes} reroutes", loop.routes.setup_id)
@@ -472,3 +479,8 @@ def _is_final(failure: Failure) -> bool:
 
 def _routes(offer: Offer) -> Routes:
     return Routes(offer.setup_id, offer.forward_id, offer.app_id, offer.rules)
+
+
+def _between(loop: RoutedLoop) -> Routes:
+    """Return a loop's routes without its other end, which closes by itself."""
+    return replace(loop.routes, rules=[part for part in loop.routes.rules if part.public_key != loop.remote.public_key])
