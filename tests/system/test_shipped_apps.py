@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import termios
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from skywire_cli.testnet.network import Testnet
 from skywire_cli.testnet.plan import AppPlan, Topology, plan
 
 pytestmark = pytest.mark.system
-FORWARD_PORT, SOCKS_PORT = 21, 3
+FORWARD_PORT, SOCKS_PORT, SSH_PORT = 21, 3, 2
 PASSWORD = "a long secret"
 WITHIN = 60.0
 
@@ -91,12 +92,14 @@ async def bed() -> AsyncIterator[Bed]:
     login = ("--user", "bob", "--password-file", str(place / "password"))
     near = (
         app("forward", 0, "listen", f"{{node2}}:{FORWARD_PORT}", "--output", str(place / "forward.json")),
+        app("ssh-client", 0, "--socket", str(place / "ssh.sock")),
         app(
             "socksproxy-client", 0, "{node2}", "--listen", "127.0.0.1:0", "--output", str(place / "socks.json"), *login
         ),
     )
     far = (
         app("forward", FORWARD_PORT, "serve", "--target", f"127.0.0.1:{service.echo}"),
+        app("ssh", SSH_PORT, "--node", "{node1}", "--shell", "/bin/sh"),
         app("socksproxy", SOCKS_PORT, "--allow", "127.0.0.0/8", "--allow", "localhost", "--deny", "127.0.0.9"),
     )
     try:
@@ -106,7 +109,7 @@ async def bed() -> AsyncIterator[Bed]:
                 for node in net.nodes:
                     while any(one.state != "READY" for one in await node.admin.apps()):
                         await asyncio.sleep(0.05)
-                while not all((place / f"{name}.json").exists() for name in ("forward", "socks")):
+                while not all((place / name).exists() for name in ("forward.json", "socks.json", "ssh.sock")):
                     await asyncio.sleep(0.05)
             yield made
             for node in net.nodes:
@@ -227,6 +230,95 @@ async def test_datagrams_through_the_proxy(bed: Bed) -> None:
                 assert (source, payload) == (Target("127.0.0.1", bed.service.datagrams), host.upper().encode())
     finally:
         writer.close()
+
+
+def openssh(bed: Bed, program: str, *args: str) -> list[str]:
+    """Return the command line of OpenSSH's program by way of ssh-client."""
+    if shutil.which(program) is None:
+        pytest.skip(f"no {program}")
+    # The known hosts are the test's own.
+    hosts = ("-o", f"UserKnownHostsFile={bed.place}/hosts")
+    command = [sys.executable, "-m", "skywire_apps.ssh_client", program, "--socket", str(bed.place / "ssh.sock")]
+    return [*command, *hosts, "-F", "none", *args]
+
+
+async def run(line: list[str], typed: bytes = b"") -> tuple[int, bytes, bytes]:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*line, stdin=pipe, stdout=pipe, stderr=pipe)
+    async with asyncio.timeout(WITHIN):
+        out, err = await process.communicate(typed)
+    return process.returncode or 0, out, err
+
+
+async def test_ssh_runs_commands_and_returns_their_ends(bed: Bed) -> None:
+    key = bed.net.nodes[1].public_key
+    assert await run(openssh(bed, "ssh", key, "cat; echo done; echo no >&2; exit 7"), b"typed ") == (
+        7,
+        b"typed done\n",
+        b"no\n",
+    )
+    code, out, err = await run(openssh(bed, "ssh", key, "head -c 3000000 /dev/zero"))
+    assert (code, len(out), err) == (0, 3_000_000, b"")
+    code, out, _ = await run(openssh(bed, "ssh", key, "echo $SKYWIRE_REMOTE; kill -TERM $$"))
+    assert (code, out.decode().partition(":")[0]) == (255, bed.net.nodes[0].public_key)
+
+
+async def test_ssh_has_a_terminal_whose_size_follows(bed: Bed) -> None:
+    line = openssh(bed, "ssh", "-tt", bed.net.nodes[1].public_key)
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (33, 77))
+    process = await asyncio.create_subprocess_exec(
+        *line, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+    )
+    os.close(slave)
+    said = b""
+
+    async def until(text: bytes) -> None:
+        nonlocal said
+        async with asyncio.timeout(WITHIN):
+            while text not in said:
+                said += await asyncio.to_thread(os.read, master, 4_096)
+
+    try:
+        os.write(master, b"tty && stty size\n")
+        await until(b"33 77")
+        assert b"/dev/pts/" in said
+        os.write(master, b"trap 'echo chan''ged' INT; sleep 50\n")
+        await until(b"sleep 50")
+        os.write(master, b"\x03")  # a terminal's ^C
+        await until(b"changed")
+        os.write(master, b"exit 3\n")
+        assert await asyncio.wait_for(process.wait(), WITHIN) == 3
+    finally:
+        os.close(master)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_files_are_copied_by_scp_and_sftp(bed: Bed) -> None:
+    key = bed.net.nodes[1].public_key
+    source, target = bed.place / "source", bed.place / "target"
+    source.write_bytes(os.urandom(3_000_000))
+    assert await run(openssh(bed, "scp", "-q", str(source), f"{key}:{target}")) == (0, b"", b"")
+    assert target.read_bytes() == source.read_bytes()
+    target.unlink()
+    assert await run(openssh(bed, "scp", "-q", "-O", f"{key}:{source}", str(target))) == (0, b"", b"")
+    assert target.read_bytes() == source.read_bytes()
+    code, out, err = await run(openssh(bed, "sftp", "-b", "-", key), f"ls -1 {bed.place}\n".encode())
+    assert code == 0 and b"target" in out, err
+
+
+async def test_ssh_forwards_ports(bed: Bed) -> None:
+    key = bed.net.nodes[1].public_key
+    code, out, err = await run(openssh(bed, "ssh", "-W", f"127.0.0.1:{bed.service.echo}", key), b"forwarded")
+    assert (code, out) == (0, b"forwarded9"), err
+
+
+async def test_a_node_that_is_not_authorised_is_told_so(bed: Bed) -> None:
+    code, _, err = await run(openssh(bed, "ssh", bed.net.nodes[0].public_key, "true"))
+    assert code == 255
+    assert b"PORT_CLOSED" in err and b"start the app there" in err
 
 
 async def test_nothing_is_left_of_any_connection(bed: Bed) -> None:
