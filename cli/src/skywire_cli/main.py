@@ -18,11 +18,13 @@ _COMMANDS = {
     "discovery": Lazy("skywire_cli.discovery", "discovery", "Look into the transport discovery and look after it."),
     "doctor": Lazy("skywire_cli.doctor.command", "doctor", "Find what is wrong with a node, and repair it."),
     "keygen": Lazy("skywire_cli.keygen", "keygen", "Make a secret key."),
+    "logs": Lazy("skywire_cli.logs", "logs", "Show a node's log, or what an app printed."),
     "loop": Lazy("skywire_cli.loop", "loop", "Follow one loop: trace its route, explain its life."),
     "node": Lazy("skywire_cli.node", "node", "Look into a node and steer it."),
     "route": Lazy("skywire_cli.route", "route", "Find routes."),
     "status": Lazy("skywire_cli.status", "status", "Say on one screen whether a node is READY, and if not why."),
     "testnet": Lazy("skywire_cli.testnet.command", "testnet", "Run a whole network on this machine."),
+    "top": Lazy("skywire_cli.top", "top", "Follow what a node does, live."),
     "vectors": Lazy("skywire_cli.vectors", "vectors", "Compare this code with golden bytes."),
 }
 

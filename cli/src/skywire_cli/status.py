@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +18,14 @@ from skywire_cli.target import Target, target_options
 Row = dict[str, Any]
 # Of each kind; the rest is counted.
 MAX_SHOWN = 8
+_POLL = 0.2
 _COLOUR = {"READY": "green", "DEGRADED": "yellow", "STOPPING": "yellow"}
 
 
 @click.command(cls=JsonCommand)
 @target_options
-def status(target: Target) -> int:
+@click.option("--wait", "seconds", type=click.FloatRange(0), default=0.0, help="Wait so many seconds for READY.")
+def status(target: Target, seconds: float) -> int:
     """Say whether the node is READY, and everything that is not as it should be; exit code 4 unless all is."""
     from skywire_cli.admin import NodeAdmin
     from skywire_cli.shown import plain
@@ -31,7 +35,18 @@ def status(target: Target) -> int:
         transports = [plain(one) for one in await admin.transports()]
         return summary, [plain(one) for one in await admin.apps()], transports
 
-    summary, apps, transports = ask(target, look)
+    until = time.monotonic() + seconds
+    while not target.admin_socket().is_socket() and time.monotonic() < until:
+        time.sleep(_POLL)  # the node is about to start, perhaps
+
+    async def wait(admin: NodeAdmin) -> tuple[Row, list[Row], list[Row]]:
+        while True:
+            seen = await look(admin)
+            if judged(*seen)[0] == "READY" or time.monotonic() >= until:
+                return seen
+            await asyncio.sleep(_POLL)
+
+    summary, apps, transports = ask(target, wait)
     state, reasons = judged(summary, apps, transports)
     if json_wanted():
         print_json({"state": state, "reasons": reasons, "summary": summary, "apps": apps, "transports": transports})

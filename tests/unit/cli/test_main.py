@@ -128,3 +128,15 @@ def test_rules_are_named_by_ids_and_ranges(text: str, ends: tuple[int, int]) -> 
 def test_what_is_no_range_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["node", "rules", "remove", "--socket", "no/such", "--", text]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_completion_names_commands_of_groups_that_are_not_loaded_yet() -> None:
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "_SKYWIRE_COMPLETE": "bash_complete",
+        "COMP_WORDS": "skywire node tr",
+        "COMP_CWORD": "2",
+    }
+    line = [sys.executable, "-c", "import sys; sys.argv[0] = 'skywire'; from skywire_cli.main import main; main()"]
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.split() == ["plain,transports"]
