@@ -17,6 +17,7 @@ _COMMANDS = {
     "demo": Lazy("skywire_cli.demo.command", "demo", "Four nodes, a file and 1,000 pings through them, checked."),
     "discovery": Lazy("skywire_cli.discovery", "discovery", "Look into the transport discovery and look after it."),
     "doctor": Lazy("skywire_cli.doctor.command", "doctor", "Find what is wrong with a node, and repair it."),
+    "install-service": Lazy("skywire_cli.install_service", "install_service", "Write a systemd unit for a service."),
     "keygen": Lazy("skywire_cli.keygen", "keygen", "Make a secret key."),
     "logs": Lazy("skywire_cli.logs", "logs", "Show a node's log, or what an app printed."),
     "loop": Lazy("skywire_cli.loop", "loop", "Follow one loop: trace its route, explain its life."),
