@@ -59,9 +59,14 @@ async def test_a_loop_that_closes_frees_both_pairs(diamond: Bed) -> None:
     transfer = diamond.pulse(SOURCE, TARGET, 1000, 0.01)
     await ready(diamond)
     assert [(await node.admin.summary()).rules for node in diamond.nodes] == [4, 2, 2, 4]
+    loop = await diamond.loop()
+    middle = await diamond.middle()
     await transfer.enough()
     await transfer.arrived()
     await diamond.clean()
+    passed = [diamond.nodes[index] for index in (SOURCE, middle, TARGET)]
+    for service in (*passed, diamond.net.setup_nodes[0]):
+        assert loop.loop_id.hex() in service.log, f"{service.name} does not name the set-up it took part in"
 
 
 async def test_a_source_that_restarts_is_noticed_at_once_and_dials_again(diamond: Bed) -> None:

@@ -99,14 +99,23 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         """Set route ids aside for one set-up."""
         setup_id = fields.identifier(request.setup_id, "setup_id")
         count = fields.within(request.count, 1, MAX_IDS_PER_SETUP, "count")
-        ids = self._table.reserve(setup_id, count, self._monotonic(), self._draw, owner=caller(context))
+        try:
+            ids = self._table.reserve(setup_id, count, self._monotonic(), self._draw, owner=caller(context))
+        except Failure as failure:
+            self._log.info("route ids refused", setup_id=setup_id.hex(), reason=str(failure))
+            raise
+        self._log.debug("route ids reserved", setup_id=setup_id.hex(), ids=count)
         return pb.ReserveRouteIdsResponse(route_ids=ids)
 
     async def AddRules(self, request: pb.AddRulesRequest, context: Any) -> pb.AddRulesResponse:  # noqa: N802
         """Install rules under reserved ids: all or none."""
         setup_id = fields.identifier(request.setup_id, "setup_id")
         rules = placed_rules_from(request.rules)
-        self._table.install(setup_id, rules, self._monotonic(), self._epoch(), owner=caller(context))
+        try:
+            self._table.install(setup_id, rules, self._monotonic(), self._epoch(), owner=caller(context))
+        except Failure as failure:
+            self._log.info("rules refused", setup_id=setup_id.hex(), reason=str(failure))
+            raise
         self._log.info("rules installed", setup_id=setup_id.hex(), rules=len(rules))
         return pb.AddRulesResponse()
 
@@ -202,7 +211,11 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         return await asyncio.shield(before.answer)
 
     async def _ask(self, key: tuple[PublicKey, bytes], offer: Offer) -> Answer:
-        said = {"setup_id": offer.setup_id.hex(), "loop_id": offer.loop_id.hex(), "initiator": str(offer.initiator)}
+        said = {
+            "setup_id": offer.setup_id.hex(),
+            "loop_id": (offer.loop_id or offer.setup_id).hex(),
+            "initiator": str(offer.initiator),
+        }
         try:
             answer = await self._door.confirm(offer)
             self._check_still_wanted(offer)

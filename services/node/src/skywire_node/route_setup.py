@@ -158,14 +158,15 @@ class RouteSetUps:
         self._spawn(self._close(routes, loop_id, tell, reason), "close loop")
 
     async def _close(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
+        said = {"setup_id": routes.setup_id.hex(), "loop_id": loop_id.hex()}
         try:
             unreached = await self._setup_nodes.close_loop(routes.setup_id, routes.rules, loop_id, tell, reason)
         except Failure as failure:
-            log.info("rules left to their leases", setup_id=routes.setup_id.hex(), why=str(failure))
+            log.info("rules left to their leases", why=str(failure), **said)
         else:
             if unreached:
                 names = [node.short for node in unreached]
-                log.info("rules left to their leases", setup_id=routes.setup_id.hex(), nodes=names)
+                log.info("rules left to their leases", nodes=names, **said)
 
     def _suspect(self, wanted: Wanted, failure: Failure) -> None:
         """Avoid for a while the node that a failure names, unless it is an end of the loop."""

@@ -216,7 +216,10 @@ class Installer:
 def _names(request: LoopRequest) -> dict[str, str]:
     """Return what every log line of a set-up carries."""
     names = {"setup_id": request.setup_id.hex(), "initiator": request.initiator.public_key.short}
-    return names | {"responder": request.responder.public_key.short, "loop_id": (request.loop_id or b"").hex()}
+    return names | {
+        "responder": request.responder.public_key.short,
+        "loop_id": (request.loop_id or request.setup_id).hex(),
+    }
 
 
 def _limit(name: str, most: int, request: LoopRequest) -> Failure:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import structlog
 from skywire.setup_node.v1 import setup_node_pb2 as pb
 from skywire.setup_node.v1 import setup_node_pb2_grpc as pb_grpc
 from skywire_common.convert import fields
@@ -30,6 +31,9 @@ ACCESS = {
     f"/{SERVICE}/RenewLoop": Access.SIGNED,
     f"/{SERVICE}/CloseLoop": Access.SIGNED,
 }
+
+
+log = structlog.get_logger(part="service")
 
 
 class SetupNodeService(pb_grpc.SetupNodeServicer):
@@ -71,6 +75,7 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
         ends = await asyncio.gather(*(_end(partial(self._renew, setup_id, node, expiry)) for node in nodes))
         for failure in ends:
             if failure is not None:
+                log.info("rules not renewed", setup_id=setup_id.hex(), reason=str(failure))
                 raise failure
         return pb.RenewLoopResponse(expiry=expiry)
 
@@ -89,6 +94,8 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
             keys.append(tell)
         ends = await asyncio.gather(*map(_end, calls))
         unreached = {key for key, failure in zip(keys, ends, strict=True) if failure is not None}
+        said = {"setup_id": setup_id.hex(), "loop_id": request.loop_id.hex(), "reason": reason}
+        log.info("rules removed", by=closer.short, unreached=[key.short for key in unreached], **said)
         return pb.CloseLoopResponse(unreached=sorted(unreached))
 
     async def _renew(self, setup_id: bytes, node: NodeRules, expiry: int) -> None:

@@ -163,7 +163,9 @@ class AppRun:
             loop = await self._outside.dial(app, port, remote)
         except Failure as failure:
             self._ports.release(port)
-            self._log.info("dial failed", remote=str(remote), reason=str(failure))
+            self._log.info(
+                "dial failed", remote=str(remote), setup_id=failure.fields.setup_id.hex(), reason=str(failure)
+            )
             self.session.dial_failed(request_id, failure)
         except BaseException:
             self._ports.release(port)
