@@ -209,13 +209,13 @@ class Bed:
             while any(app.state != "READY" for app in await node.admin.apps()):
                 await asyncio.sleep(_POLL)
 
-    async def kept_rules(self, node: int) -> int:
-        """Return how many rules a node has on its disk."""
+    async def kept_rules(self, node: int, setup_id: bytes) -> int:
+        """Return how many rules of a set-up a node has on its disk."""
         path = self.nodes[node].directory / "local" / "node.sqlite"
 
         def count() -> int:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-                (found,) = database.execute("SELECT count(*) FROM rules").fetchone()
+                (found,) = database.execute("SELECT count(*) FROM rules WHERE setup_id = ?", (setup_id,)).fetchone()
                 return int(found)
 
         return await asyncio.to_thread(count)

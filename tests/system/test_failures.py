@@ -94,12 +94,13 @@ async def test_f3_a_destination_that_restarts_resets_the_loop_at_once_and_takes_
 async def test_f4_a_node_on_the_only_route_restarts_with_its_rules_and_the_loop_goes_on(diamond: Bed) -> None:
     transfer = diamond.pulse(SOURCE, TARGET, 10_000, 0.02)
     middle = await diamond.middle()
+    loop_id = (await diamond.loop()).loop_id
     other = 3 - middle
     for end in (SOURCE, TARGET):
         diamond.proxy(end, other).cut()
 
     async def kept() -> bool:
-        return await diamond.kept_rules(middle) == 2
+        return await diamond.kept_rules(middle, loop_id) == 2
 
     await until(kept, 10, "the rules are on the disk")
     await diamond.nodes[middle].kill()
