@@ -83,6 +83,7 @@ async def bed() -> AsyncIterator[Bed]:
     paging = await asyncio.start_server(page, "127.0.0.1", 0, backlog=512)
     datagrams, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
     service = Service(echoing, paging, datagrams)
+    (place / "authorized").touch()
     (place / "password").write_text(PASSWORD + "\n")
 
     def app(name: str, port: int, *args: str) -> AppPlan:
@@ -92,6 +93,7 @@ async def bed() -> AsyncIterator[Bed]:
     login = ("--user", "bob", "--password-file", str(place / "password"))
     near = (
         app("forward", 0, "listen", f"{{node2}}:{FORWARD_PORT}", "--output", str(place / "forward.json")),
+        app("ssh", SSH_PORT, "--authorized", str(place / "authorized"), "--shell", "/bin/sh"),
         app("ssh-client", 0, "--socket", str(place / "ssh.sock")),
         app(
             "socksproxy-client", 0, "{node2}", "--listen", "127.0.0.1:0", "--output", str(place / "socks.json"), *login
@@ -232,14 +234,14 @@ async def test_datagrams_through_the_proxy(bed: Bed) -> None:
         writer.close()
 
 
-def openssh(bed: Bed, program: str, *args: str) -> list[str]:
+def openssh(bed: Bed, program: str, *args: str, port: int = SSH_PORT) -> list[str]:
     """Return the command line of OpenSSH's program by way of ssh-client."""
     if shutil.which(program) is None:
         pytest.skip(f"no {program}")
     # The known hosts are the test's own.
     hosts = ("-o", f"UserKnownHostsFile={bed.place}/hosts")
     command = [sys.executable, "-m", "skywire_apps.ssh_client", program, "--socket", str(bed.place / "ssh.sock")]
-    return [*command, *hosts, "-F", "none", *args]
+    return [*command, "--port", str(port), *hosts, "-F", "none", *args]
 
 
 async def run(line: list[str], typed: bytes = b"") -> tuple[int, bytes, bytes]:
@@ -315,8 +317,14 @@ async def test_ssh_forwards_ports(bed: Bed) -> None:
     assert (code, out) == (0, b"forwarded9"), err
 
 
-async def test_a_node_that_is_not_authorised_is_told_so(bed: Bed) -> None:
-    code, _, err = await run(openssh(bed, "ssh", bed.net.nodes[0].public_key, "true"))
+async def test_who_may_not_log_in_is_told_so_and_may_once_the_file_says_so(bed: Bed) -> None:
+    key = bed.net.nodes[0].public_key
+    code, _, err = await run(openssh(bed, "ssh", key, "true"))
+    assert code == 255
+    assert f"node {key} may not log in here".encode() in err
+    (bed.place / "authorized").write_text(f"# this one\n{key}  # me\n")
+    assert await run(openssh(bed, "ssh", key, "echo in")) == (0, b"in\n", b"")
+    code, _, err = await run(openssh(bed, "ssh", key, "true", port=99))
     assert code == 255
     assert b"PORT_CLOSED" in err and b"start the app there" in err
 

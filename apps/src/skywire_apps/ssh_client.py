@@ -79,21 +79,22 @@ def proxy(remote: str, place: Path) -> None:
 def _program(program: str) -> None:
     @main.command(program, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
     @_socket
+    @click.option("--port", default=SSH_PORT, show_default=True, type=click.IntRange(1, 0xFFFF), help="In place of -p.")
     @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-    def command(place: Path, args: tuple[str, ...]) -> None:
+    def command(place: Path, port: int, args: tuple[str, ...]) -> None:
         found = shutil.which(program)
         if found is None:
             _fail(f"there is no {program} on this machine: install OpenSSH's client")
-        os.execv(found, [program, *options(place.expanduser().absolute()), *args])  # noqa: S606 (no shell)
+        os.execv(found, [program, *options(place.expanduser().absolute(), port), *args])  # noqa: S606 (no shell)
 
-    command.help = f"Run OpenSSH's {program}; hosts are node keys, all else is as ever."
+    command.help = f"Run OpenSSH's {program}; hosts are node keys; --socket and --port come first."
 
 
 for _name in ("ssh", "scp", "sftp"):
     _program(_name)
 
 
-def options(place: Path) -> list[str]:
+def options(place: Path, port: int) -> list[str]:
     """Return OpenSSH's options for hosts that are nodes.
 
     Which node answers is proven by the network, so a host key that is seen first is taken.
@@ -101,7 +102,7 @@ def options(place: Path) -> list[str]:
     way = shlex.join([sys.executable, "-m", "skywire_apps.ssh_client", "proxy", "--socket", str(place)])
     said = {
         "ProxyCommand": way.replace("%", "%%") + " %h:%p",
-        "Port": str(SSH_PORT),
+        "Port": str(port),
         "StrictHostKeyChecking": "accept-new",
         "UserKnownHostsFile": KNOWN_HOSTS,
         "LogLevel": "ERROR",
@@ -134,10 +135,11 @@ def _join(way: socket.socket, rest: bytes) -> None:
 
     threading.Thread(target=typed, daemon=True).start()
     with suppress(OSError):
-        while rest:
-            while rest:
-                rest = rest[os.write(1, rest) :]
-            rest = way.recv(CHUNK)
+        said = rest or way.recv(CHUNK)
+        while said:
+            while said:
+                said = said[os.write(1, said) :]
+            said = way.recv(CHUNK)
 
 
 def _fail(error: str) -> NoReturn:

@@ -50,6 +50,16 @@ class _Server(asyncssh.SSHServer):
         return self._forwarding
 
 
+class _Files(asyncssh.SFTPServer):
+    """The files of this user, for sftp and scp."""
+
+    def exit(self) -> None:
+        """Say that all went well: OpenSSH's scp takes an end without a status for a failure."""
+        # The client may have gone first.
+        with suppress(OSError):
+            self.channel.exit(0)
+
+
 class ShellServer:
     """Serve logins from authorised nodes."""
 
@@ -142,8 +152,7 @@ class ShellServer:
                 server_factory=lambda: _Server(self._forwarding),
                 server_host_keys=[self._key],
                 process_factory=session,
-                sftp_factory=True,
-                allow_scp=True,
+                sftp_factory=_Files,
                 encoding=None,
                 agent_forwarding=False,
                 x11_forwarding=False,
