@@ -1,6 +1,6 @@
 """Failures on real processes: nodes killed and frozen, cables cut, setup nodes and the discovery away.
 
-The numbers are those of the table of failures that the project means to survive (docs/decisions.md). Every scenario
+The numbers are those of the table of failures that the project means to survive (docs/failures.md). Every scenario
 compares bytes, and ends with no rule, reservation or loop on any node. A bound in seconds is a deadline by which
 something happened, not a measurement.
 """
