@@ -189,16 +189,29 @@ def test_what_the_ends_say_is_checked() -> None:
         wire.head_size((wire.MAX_HEAD + 1).to_bytes(4, "big"))
 
 
-@pytest.mark.parametrize("program", ["helloworld", "filecopy"])
+ARGUMENTS = {
+    "helloworld": (),
+    "filecopy": ("send", __file__, f"{KEY}:1"),
+    "forward": ("listen", f"{KEY}:1"),
+    "socksproxy": (),
+    "socksproxy-client": (str(KEY), "--listen", "127.0.0.1:0"),
+    "ssh": ("--node", str(KEY)),
+    "ssh-client": (),
+}
+
+
+@pytest.mark.parametrize("program", ARGUMENTS)
 def test_help_needs_no_node_and_outside_a_node_there_is_a_clear_error(program: str, tmp_path: Path) -> None:
     helped = subprocess.run([BIN / f"skywire-{program}", "--help"], capture_output=True, text=True)
     assert (helped.returncode, "Usage" in helped.stdout) == (0, True)
-    file = tmp_path / "x"
-    file.write_text("x")
-    arguments = ["send", str(file), f"{KEY}:1"] if program == "filecopy" else []
     environment = {**os.environ, "SKYWIRE_APP_FDS": "990,991"}
     failed = subprocess.run(
-        [BIN / f"skywire-{program}", *arguments], capture_output=True, text=True, env=environment, timeout=20
+        [BIN / f"skywire-{program}", *ARGUMENTS[program]],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=20,
+        cwd=tmp_path,
     )
     assert failed.returncode == 1
     assert "has to be started by a node" in failed.stdout + failed.stderr
