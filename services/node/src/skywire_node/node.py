@@ -330,6 +330,13 @@ class Node:
         )
         metrics.Readings(
             registry,
+            "skywire_node_traces_ignored",
+            "Trace records that were malformed, forged, repeated or too many, by reason.",
+            lambda: {reason: float(count) for reason, count in plane.tracing.ignored.items()},
+            label="reason",
+        )
+        metrics.Readings(
+            registry,
             "skywire_node_held",
             "What the node holds now.",
             lambda: {
@@ -337,6 +344,8 @@ class Node:
                 "rules_orphaned": float(plane.table.orphaned(time.monotonic())),
                 "reservations": float(plane.table.reserved),
                 "loops": float(len(plane.loops.by_id)),
+                "loops_with_standby": float(sum(loop.offered is not None for loop in plane.loops.by_id.values())),
+                "traces_passed_on": float(plane.tracing.pending),
                 "transports_up": float(len(plane.router.links)),
                 "bytes_queued": float(sum(link.queued for link in plane.transports.links())),
             },
