@@ -109,8 +109,13 @@ class Rerouting:
                 await loop.wait_until_open(self._jitter(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
-                await loop.wait_until_open(proof)
-                proof = min(proof * 2, LONGEST_PROOF)  # or a slow way would never show it
+                began_proof = clock()
+                await loop.wait_for_proof(proof)
+                if loop.waiting_for_route and clock() - began_proof < proof:  # found dead as well
+                    await loop.wait_until_open(self._jitter(pause / 2, pause))
+                    pause = min(pause * 2, LONGEST_PAUSE)
+                else:
+                    proof = min(proof * 2, LONGEST_PROOF)  # or a slow way would never show it
 
     async def _is_dead(self, loop: RoutedLoop) -> bool:
         """Say whether setup nodes do not reach the other end either; if so, end the loop."""

@@ -111,6 +111,7 @@ class RoutedLoop:
     _timer_at: float = 0.0
     _blocked: bool = False
     _open: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)  # while it waits for a route
 
     def __post_init__(self) -> None:
         self._open.set()
@@ -247,7 +248,9 @@ class RoutedLoop:
 
     def route_lost(self, reason: str) -> None:
         """A route of the loop is dead: pause, keep what is not acknowledged, and ask the host for another one."""
-        if self.state in ("OPEN", "CLOSING") and self.endpoint.state is State.OPEN:
+        if not self._open.is_set():
+            self._news.set()
+        elif self.state in ("OPEN", "CLOSING") and self.endpoint.state is State.OPEN:
             self.paused_at = self.host.clock()
             self._open.clear()
             if self.state == "OPEN":
@@ -270,6 +273,15 @@ class RoutedLoop:
         except TimeoutError:
             pass
 
+    async def wait_for_proof(self, seconds: float) -> None:
+        """Wait until packets pass, or these routes are found dead too, or the loop is over, or the time is."""
+        self._news.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
     def resume(self) -> None:
         """Packets pass again."""
         if not self._open.is_set():
@@ -278,6 +290,7 @@ class RoutedLoop:
             self.story.note("resumed", said, self.routes.setup_id)
             log.info("route found", loop_id=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), pause_s=paused)
         self._open.set()
+        self._news.set()
         if self.state == "PAUSED":
             self.state, self.reason = "OPEN", ""
 
@@ -318,6 +331,7 @@ class RoutedLoop:
             return
         self.state, self.reason = "CLOSED", str(reason or "")
         self._open.set()
+        self._news.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
