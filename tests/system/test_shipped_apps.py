@@ -298,6 +298,23 @@ async def test_ssh_has_a_terminal_whose_size_follows(bed: Bed) -> None:
             await process.wait()
 
 
+async def test_what_a_client_started_ends_with_it(bed: Bed) -> None:
+    mark = bed.place / "pid"
+    line = openssh(
+        bed, "ssh", bed.net.nodes[1].public_key, f"echo $$ > {mark}.part; mv {mark}.part {mark}; exec sleep 500"
+    )
+    process = await asyncio.create_subprocess_exec(*line, stdin=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(WITHIN):
+        while not mark.exists():
+            await asyncio.sleep(0.05)
+        started = Path("/proc") / mark.read_text().strip()
+        assert started.exists()
+        process.kill()
+        await process.wait()
+        while started.exists():
+            await asyncio.sleep(0.05)
+
+
 async def test_files_are_copied_by_scp_and_sftp(bed: Bed) -> None:
     key = bed.net.nodes[1].public_key
     source, target = bed.place / "source", bed.place / "target"
