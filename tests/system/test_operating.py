@@ -49,6 +49,30 @@ async def test_a_node_that_is_well(net: Testnet) -> None:
     assert await skywire(net, "doctor") == (0, [])
 
 
+async def test_a_neighbour_that_trusts_no_setup_node_is_named(net: Testnet) -> None:
+    second = net.nodes[1]
+    file = second.directory / "config.json"
+    text = await asyncio.to_thread(file.read_text)
+    document = json.loads(text)
+    await second.stop()
+    try:
+        await asyncio.to_thread(file.write_text, json.dumps({**document, "trusted_nodes": []}))
+        await second.start()
+        assert (await skywire(net, "status", "--wait", "30"))[0] == 0
+
+        async def named() -> bool:
+            _, findings = await skywire(net, "doctor")
+            refused = [one for one in findings if one["code"] == "SETUP_NODE_REFUSED"]
+            return len(refused) == 1 and f"trusted_nodes of {second.public_key}" in refused[0]["repair"]
+
+        await until(named, DEADLINE, "the doctor to name the neighbour")
+    finally:
+        await second.stop()
+        await asyncio.to_thread(file.write_text, text)
+        await second.start()
+    assert (await skywire(net, "status", "--wait", "30"))[0] == 0
+
+
 async def test_planted_faults_are_found_and_repaired(net: Testnet) -> None:
     admin = net.nodes[0].admin
     directory = net.directory / "node1"

@@ -149,6 +149,11 @@ FAULTS = [
     ("NOT_TRUSTED", put("document", "trusted_nodes", value=[OTHER]), "to trusted_nodes"),
     ("SETUP_NODE_AWAY", change(setup_nodes=[PeerFact("h:2", SETUP, "DEADLINE", "no answer")]), "start it"),
     ("SETUP_NODE_KEY_DIFFERS", change(setup_nodes=[PeerFact("h:2", SETUP, "UNAUTHENTICATED")]), "correct"),
+    (
+        "SETUP_NODE_REFUSED",
+        change(setup_nodes=[PeerFact("h:2", SETUP, unreached=[OTHER])]),
+        f"trusted_nodes of {OTHER}",
+    ),
     ("RULES_ORPHANED", put("summary", "rules_orphaned", value=2), "rules remove"),
 ]
 

@@ -229,9 +229,21 @@ def _setup_nodes(facts: Facts) -> Iterator[Finding]:
         yield Finding("TRUSTS_NOBODY", "trusted_nodes is empty: nobody can route through this node or to it", _TRUST)
     for peer in facts.setup_nodes:
         yield from _peer(peer, f"setup node {peer.public_key[:8]}", "SETUP_NODE", "setup_nodes")
+        yield from _unreached(facts, peer)
         if document is not None and document.get("trusted_nodes") and peer.public_key not in document["trusted_nodes"]:
             what = f"this node asks setup node {peer.public_key[:8]} for loops, but does not let it install rules"
             yield Finding("NOT_TRUSTED", what, f"add {peer.public_key} to trusted_nodes, restart the node")
+
+
+def _unreached(facts: Facts, peer: PeerFact) -> Iterator[Finding]:
+    own = facts.public_key
+    for key in peer.unreached:
+        whose = "this node" if key == own else f"the neighbour {key[:8]}"
+        yield Finding(
+            "SETUP_NODE_REFUSED",
+            f"setup node {peer.public_key[:8]} can install no rules on {whose}: it is not trusted there, or not let in",
+            f"add {peer.public_key} to trusted_nodes of {key} and see that the setup node reaches its control address",
+        )
 
 
 def _peer(peer: PeerFact, who: str, code: str, key: str) -> Iterator[Finding]:

@@ -18,6 +18,8 @@ class PeerFact:
     code: str = ""
     cause: str = ""
     clock_ahead_s: float = 0.0
+    # Of a setup node: nodes, this one or neighbours, on which it could do nothing.
+    unreached: list[str] = field(default_factory=list)
 
 
 @dataclass

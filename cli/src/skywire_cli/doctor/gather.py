@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,13 @@ from skywire_cli.doctor.facts import Facts, PeerFact
 from skywire_cli.shown import plain
 
 TIMEOUT = 3.0
+# A setup node gives each node 2 s.
+REACH_TIMEOUT = 6.0
+MAX_NEIGHBOURS = 16
 # Where to knock if a node listens on every address.
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}  # noqa: S104 - not to bind
 _DISCOVERY = "/skywire.transport_discovery.v1."
+_SETUP_ID_SIZE = 16
 _AWAY = (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE, ErrorCode.STOPPING, ErrorCode.UNIMPLEMENTED)
 
 
@@ -130,6 +134,26 @@ async def _neighbourhood(facts: Facts, secret: SecretKey | None) -> None:
     jobs = [_peer(one, secret, path, request, answer) for one in setup_nodes]
     found = await asyncio.gather(_discovery(facts, secret), *jobs)
     facts.setup_nodes = [one for one in found[1:] if one is not None]
+    own = facts.summary["build"]["public_key"] if facts.summary is not None else ""
+    if secret is not None and own == facts.public_key:
+        linked = sorted({row["remote"] for row in facts.transports if row["state"] == "UP"})[:MAX_NEIGHBOURS]
+        await asyncio.gather(*(_reach(one, [own, *linked], secret) for one in facts.setup_nodes if not one.code))
+
+
+async def _reach(setup_node: PeerFact, nodes: Sequence[str], secret: SecretKey) -> None:
+    """Have a setup node remove a rule that nobody has from each node: it cannot where it is not let in."""
+    rules = [setup_node_pb2.NodeRules(public_key=bytes.fromhex(key), route_ids=[1]) for key in nodes]
+    request = setup_node_pb2.CloseLoopRequest(setup_id=os.urandom(_SETUP_ID_SIZE), rules=rules, reason="skywire doctor")
+    channel = RpcChannel(setup_node.address, PublicKey.parse(setup_node.public_key), secret)
+    path = "/skywire.setup_node.v1.SetupNode/CloseLoop"
+    try:
+        answer = await channel.call(path, request, setup_node_pb2.CloseLoopResponse, timeout=REACH_TIMEOUT)
+    except Failure as failure:
+        setup_node.code, setup_node.cause = failure.code.value, failure.cause
+    else:
+        setup_node.unreached = [key.hex() for key in answer.unreached]
+    finally:
+        await channel.close()
 
 
 async def _peer(
