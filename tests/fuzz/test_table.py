@@ -121,7 +121,7 @@ class TwinTables(RuleBasedStateMachine):
             lease = self.twin[placed.route_id]
             if lease.rule is None:
                 lease.rule, lease.source = placed.rule, source
-                lease.expires = self.now + placed.rule.expiry - self.epoch
+                lease.expires = self.now + (placed.rule.expiry - self.epoch)
                 lease.ends = min(lease.expires, self.now + UNUSED_SECONDS)
 
     def allowed(self, owner: bytes, setup: bytes, batch: list[PlacedRule]) -> bool:
@@ -176,7 +176,7 @@ class TwinTables(RuleBasedStateMachine):
                 assert lease.rule is not None
                 if expiry > lease.rule.expiry:
                     lease.rule = lease.rule._replace(expiry=expiry)
-                    lease.expires = self.now + expiry - self.epoch
+                    lease.expires = self.now + (expiry - self.epoch)
                 lease.ends = lease.expires
 
     @rule(owner=st.sampled_from(OWNERS), setup=st.sampled_from(SETUPS), ids=st.none() | st.lists(st.integers(0, 40)))
