@@ -43,7 +43,9 @@ class Played(pb_grpc.NodeAdminServicer):
                 public_key=OTHER.public, route_id=0xCD, status="ARRIVED", round_trip_us=470, held_us=80, drops=3
             ),
         ]
-        return pb.TraceLoopResponse(hops=hops, arrived=not self.reason, reason=self.reason, forged=int(bool(self.reason)))
+        return pb.TraceLoopResponse(
+            hops=hops, arrived=not self.reason, reason=self.reason, forged=int(bool(self.reason))
+        )
 
     async def ExplainLoop(self, request: pb.ExplainLoopRequest, context: Any) -> pb.ExplainLoopResponse:
         if not LOOP_ID.hex().startswith(request.id):
