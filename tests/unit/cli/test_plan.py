@@ -86,6 +86,7 @@ def test_node_config_names_peers_keys_and_apps(tmp_path: Path) -> None:
             "app": "echo",
             "version": "1.0",
             "auto_start": True,
+            "standby": False,
             "port": 12,
             "args": ["--to", keys[2]],
             "env": {"PEER": f"{keys[0]}:5"},
