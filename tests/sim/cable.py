@@ -15,10 +15,11 @@ from typing import Protocol
 from uuid import UUID
 
 from sim.clock import Process, VirtualLoop
+from sim.tampering import tampered
 from skywire_common.drops import DropReason
 from skywire_common.entries import transport_id
 from skywire_common.keys import PublicKey
-from skywire_common.packet import HEADER, HEADER_SIZE
+from skywire_common.noise import TAG_SIZE
 from skywire_node.link.connection import (
     DEAD_AFTER,
     OWN_QUEUE,
@@ -28,9 +29,6 @@ from skywire_node.link.connection import (
     LinkUser,
 )
 from skywire_node.link.records import LENGTH_SIZE, ROUTE_ERROR_REASONS, Kind, RecordWriter
-
-TAMPERINGS = ("drop", "repeat", "swap", "flip", "cut", "empty")
-_TAG_SIZE = 16
 
 
 class _NoCipher:
@@ -150,7 +148,7 @@ class Wire:
         self.heard_at = now
         self.bytes_received += len(record)
         kind = record[LENGTH_SIZE]
-        body = memoryview(record)[LENGTH_SIZE + 1 : -_TAG_SIZE]
+        body = memoryview(record)[LENGTH_SIZE + 1 : -TAG_SIZE]
         self._user.on_reading(self)  # type: ignore[arg-type]
         try:
             if kind == Kind.PING:
@@ -194,7 +192,6 @@ class Lane:
         self.rate = 0.0
         self.hole = False
         self.tampering: dict[str, float] = {}  # what is done to packets, and how often
-        self.tampered = 0
         self.source: Wire | None = None
         self._cable = cable
         self._free_at = 0.0
@@ -213,7 +210,7 @@ class Lane:
     def put(self, wire: Wire, record: bytearray) -> None:
         """Take one record of the end that writes into this lane."""
         if self.tampering and record[LENGTH_SIZE] == Kind.PACKETS:
-            for changed in self._tamper(record):
+            for changed in tampered(record, self.tampering, self._cable.rng):
                 self._take(wire, changed)
         else:
             self._take(wire, record)
@@ -278,46 +275,6 @@ class Lane:
             self._waiting.clear()
             self._queued = 0
             self._free_at = self._last = 0.0
-
-    def _tamper(self, record: bytearray) -> list[bytearray]:
-        """Do to each packet what the tampering says; return what is left, a record for each packet."""
-        rng = self._cable.rng
-        packets = _split(record)
-        out: list[bytes] = []
-        for packet in packets:
-            what = next((kind for kind, share in self.tampering.items() if rng.random() < share), "")
-            self.tampered += bool(what)
-            header, payload = packet[:HEADER_SIZE], packet[HEADER_SIZE:]
-            match what:
-                case "":
-                    out.append(packet)
-                case "repeat":
-                    out += [packet, packet]
-                case "swap":
-                    out.insert(max(len(out) - 1, 0), packet)
-                case "flip" if payload:
-                    at = rng.randrange(len(payload))
-                    out.append(
-                        header + payload[:at] + bytes((payload[at] ^ 1 << rng.randrange(8),)) + payload[at + 1 :]
-                    )
-                case "cut" if payload:
-                    kept = payload[: rng.randrange(len(payload))]
-                    out.append(HEADER.pack(len(kept), HEADER.unpack(header)[1]) + kept)
-                case "empty":
-                    out.append(HEADER.pack(0, HEADER.unpack(header)[1]))
-                case _:
-                    pass
-        kind = bytes((Kind.PACKETS,))
-        return [bytearray(LENGTH_SIZE) + kind + packet + bytes(_TAG_SIZE) for packet in out]
-
-
-def _split(record: bytearray) -> list[bytes]:
-    packets, at, end = [], LENGTH_SIZE + 1, len(record) - _TAG_SIZE
-    while at < end:
-        stop = at + HEADER_SIZE + HEADER.unpack_from(record, at)[0]
-        packets.append(bytes(record[at:stop]))
-        at = stop
-    return packets
 
 
 class Cable:

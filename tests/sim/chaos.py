@@ -10,8 +10,8 @@ import itertools
 import random
 from collections.abc import Callable
 
-from sim.cable import TAMPERINGS
 from sim.ends import End
+from sim.tampering import TAMPERINGS
 from sim.world import World
 from skywire_common.errors import ErrorCode, Failure
 

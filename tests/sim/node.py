@@ -110,7 +110,8 @@ class Node:
 
     def start(self) -> None:
         """Begin a life, with what the disk kept of the last one; to be run as the new process."""
-        world, rng = self.world, self.world.rng
+        world = self.world
+        ids, waits = (world.randomness(f"{self.name} {what} {self.starts}") for what in ("ids", "waits"))
         self.starts += 1
         process = self.process
         clock = world.loop.time
@@ -125,11 +126,11 @@ class Node:
             monotonic=clock,
         )
         self.rerouting = Rerouting(
-            setups, process.spawn, epoch_clock=self.epoch_clock, draw=rng.randbytes, jitter=rng.uniform
+            setups, process.spawn, epoch_clock=self.epoch_clock, draw=ids.randbytes, jitter=waits.uniform
         )
         plane = self.plane = DataPlane(
             self.secret,
-            rng.getrandbits(64),
+            ids.getrandbits(64),
             setups,
             None,  # type: ignore[arg-type] - nothing is settled or dialled here
             listener=self._listener,
@@ -138,7 +139,7 @@ class Node:
             spawn=process.spawn,  # type: ignore[arg-type]
             clock=clock,
             epoch_clock=self.epoch_clock,
-            draw=rng.randbytes,
+            draw=ids.randbytes,
         )
         self.rerouting.loops = plane.loops
         Standby(
@@ -148,7 +149,7 @@ class Node:
             wanted=lambda loop: self.standby,
             install=self.rerouting.install,
             discard=self.rerouting.discard,
-            jitter=rng.uniform,
+            jitter=waits.uniform,
         )
         self._watch_reroutes()
         self._watch_offers()
@@ -164,7 +165,7 @@ class Node:
             self.key,
             plane.table,
             plane.loops,
-            draw=lambda: rng.getrandbits(32),
+            draw=lambda: ids.getrandbits(32),
             monotonic=clock,
             epoch=self.epoch_clock,
         )
