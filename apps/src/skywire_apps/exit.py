@@ -152,7 +152,9 @@ class Exit:
 async def ask(stream: Stream, request: Request) -> Answer:
     """Say what is wanted and wait for the exit's answer; raises Refused, Failure, DecodeError, TimeoutError."""
     async with asyncio.timeout(ANSWER_TIMEOUT_S):
-        stream.write(wire.encode(request))
+        # An exit that refuses everybody may have answered and closed already.
+        with suppress(Failure):
+            stream.write(wire.encode(request))
         size = wire.head_size(await stream.readexactly(wire.LENGTH_SIZE))
         answer = wire.decode_answer(await stream.readexactly(size))
     if not answer.ok:

@@ -28,8 +28,8 @@ class Traffic:
     error: str = ""
 
 
-class _Quiet(Exception):
-    """Nothing came or went for too long."""
+class _BrokenOff(Exception):
+    """Nothing came or went for too long, or the far side left in the middle."""
 
 
 async def relay(
@@ -43,9 +43,10 @@ async def relay(
     traffic = Traffic()
     loop = asyncio.get_running_loop()
     heard = loop.time()
+    ended = False
 
     async def out() -> None:
-        nonlocal heard
+        nonlocal heard, ended
         part = first or await reader.read(CHUNK)
         while part:
             heard = loop.time()
@@ -53,6 +54,7 @@ async def relay(
             traffic.out += len(part)
             await stream.drain()
             part = await reader.read(CHUNK)
+        ended = True
         stream.write_eof()
 
     async def back() -> None:
@@ -62,6 +64,9 @@ async def relay(
             writer.write(part)
             traffic.back += len(part)
             await writer.drain()
+        if stream.closed_there and not ended:
+            # In order it closes only after both directions have ended.
+            raise _BrokenOff("the far side has broken this connection off")
         if writer.can_write_eof():
             writer.write_eof()
 
@@ -74,9 +79,9 @@ async def relay(
             for task in done:
                 task.result()
             if idle and loop.time() >= heard + idle:
-                raise _Quiet(f"no byte in {idle:.0f} s")
+                raise _BrokenOff(f"no byte in {idle:.0f} s")
         writer.close()
-    except (Failure, OSError, _Quiet) as error:
+    except (Failure, OSError, _BrokenOff) as error:
         traffic.error = str(error)
     finally:
         for task in directions:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from skywire_apps.relay import reset
 from skywire_apps.socks_udp import MAX_NAMES, _keep
 from skywire_apps.ssh_client import options
 from skywire_apps.ssh_server import MAX_AUTHORIZED, host_key, parse_authorized
@@ -23,9 +24,17 @@ PORT = 21
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while part := await reader.read(65_536):
-        writer.write(part)
-    writer.close()
+    try:
+        while part := await reader.read(65_536):
+            if part == b"reset me":
+                reset(writer)
+                return
+            writer.write(part)
+    except ConnectionResetError:
+        # What some of these tests are about.
+        return
+    finally:
+        writer.close()
 
 
 class Bed:
@@ -94,6 +103,13 @@ async def test_a_connection_is_reset_when_the_network_loses_it_and_the_log_says_
         await _is_reset(*await bed.connect())
         await bed.until_said("PORT_CLOSED")
         await bed.until_said("start the app there")
+
+
+async def test_a_reset_on_the_far_side_is_one_on_the_near_side_too(tmp_path: Path) -> None:
+    async with forwarding(tmp_path) as bed:
+        reader, writer = await bed.talk()
+        writer.write(b"reset me")
+        await _is_reset(reader, writer)
 
 
 async def test_apps_end_in_order_while_connections_are_open(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from skywire_common.keys import Addr
 from skywire_app import pipe
 from skywire_app.connection import Connection, News
 from skywire_app.session import IncompleteRead, Packet, State
-from skywire_app.stream import HIGH_WATER, StreamState
+from skywire_app.stream import HIGH_WATER, End, StreamState
 
 # After SIGTERM, how long `serve` lets handlers finish.
 STOP_GRACE_S = 2.0
@@ -72,6 +72,11 @@ class Stream:
     def remote(self) -> Addr:
         """The other end."""
         return self._state.remote
+
+    @property
+    def closed_there(self) -> bool:
+        """Whether the far side has closed both directions, or the stream is broken: nothing that is written arrives."""
+        return self._state.far_end is End.FULL
 
     async def read(self, most: int = -1) -> bytes:
         """Return up to `most` bytes as soon as there are some, all until the end for -1, and b"" at the end.
