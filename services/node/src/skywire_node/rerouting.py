@@ -81,7 +81,7 @@ class Rerouting:
         if not loop.initiator:
             await loop.wait_until_open(RESPONDER_WAITS)
         while loop.waiting_for_route:
-            if clock() >= until:
+            if clock() >= (until if loop.initiator else max(until, loop.endpoint.heard_at + RESPONDER_WAITS)):
                 loop.abort(
                     Failure(
                         ErrorCode.ROUTE_LOST,
@@ -90,8 +90,9 @@ class Rerouting:
                     )
                 )
                 return
-            if not loop.initiator and loop.offered is not None:
-                await loop.wait_until_open(RESPONDER_WAITS)  # the initiator is at it, and its routes would win
+            if not loop.initiator and (loop.offered is not None or clock() - loop.endpoint.heard_at < RESPONDER_WAITS):
+                # The initiator is at it, and its routes would win; or its packets come, and it sees whether ours do.
+                await loop.wait_until_open(RESPONDER_WAITS)
                 continue
             try:
                 await self._try(loop, doubted)

@@ -364,6 +364,11 @@ class Endpoint:
         return self.last_counter >= 0
 
     @property
+    def heard_at(self) -> float:
+        """When the last packet of the other end came that verified; 0.0 if never."""
+        return self.receiving.heard_at
+
+    @property
     def proved_at(self) -> float:
         """When the other end last answered something that went over this end's route; 0.0 if never."""
         return max(self._pong_at, self.sending.proved_at)

@@ -25,11 +25,11 @@ class Receiving:
         "_final",
         "_granted",
         "_largest",
-        "_largest_at",
         "_next",
         "ack_due",
         "close",
         "discarding",
+        "heard_at",
     )
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Receiving:
         self._announced = RECEIVE_WINDOW  # what the other side knows of that
         self._beyond: list[tuple[int, int, bytes]] = []  # start, end, bytes: ascending, apart from each other
         self._largest = 0
-        self._largest_at = 0.0
+        self.heard_at = 0.0
         self._final: int | None = None
         self.close: Close | None = None  # the other side's close, once its bytes are all here
         self.discarding = False
@@ -47,7 +47,7 @@ class Receiving:
     def on_counter(self, counter: int, now: float) -> None:
         """Note the counter of a packet that verified."""
         self._largest = counter
-        self._largest_at = now
+        self.heard_at = now
 
     def on_data(self, data: Data, now: float) -> list[memoryview | bytes]:
         """Take bytes; return what is in order now, to be delivered. Raises LoopError beyond the window."""
@@ -126,7 +126,7 @@ class Receiving:
         self.ack_due = None
         self._announced = self._granted
         ranges = tuple((start, end) for start, end in self._ranges()[:most_ranges])
-        held_back = max(now - self._largest_at, 0.0)
+        held_back = max(now - self.heard_at, 0.0)
         next_offset = self._next
         if self.close is not None and self.complete:
             next_offset += close_units(self.close)
