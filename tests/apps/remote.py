@@ -164,6 +164,8 @@ class Remote:
             task = asyncio.create_task(answer(json.loads(line)))
             doing.add(task)
             task.add_done_callback(doing.discard)
+        for task in doing:  # nobody waits for it any more
+            task.cancel()
         writer.close()
 
 

@@ -100,6 +100,7 @@ class Bed:
         self.proxies = proxies
         self.apps = apps
         self._seeds = itertools.count(random.getrandbits(32))
+        self._begun: list[asyncio.Task[dict[str, Any]]] = []
 
     @property
     def nodes(self) -> list[Node]:
@@ -125,7 +126,15 @@ class Bed:
     def _begin(self, source: int, target: int, do: str, **more: Any) -> Transfer:
         seed = next(self._seeds)
         asking = self.apps[source].ask(do, to=self.address(target), seed=seed, **more)
-        return Transfer(self, source, target, seed, asyncio.ensure_future(asking))
+        self._begun = [task for task in self._begun if not task.done()]
+        self._begun.append(asyncio.create_task(asking))
+        return Transfer(self, source, target, seed, self._begun[-1])
+
+    async def stop_sending(self) -> None:
+        """End transfers that a failed test left."""
+        for task in self._begun:
+            task.cancel()
+        await asyncio.gather(*self._begun, return_exceptions=True)
 
     async def dial_fails(self, source: int, target: int, port: int = PORT) -> Failure:
         """Dial, expect that to fail, and return the failure that the app got."""
@@ -184,6 +193,7 @@ class Bed:
 
         Nodes start from an empty disk: rules that they kept for loops which are over would live on for a while.
         """
+        await self.stop_sending()
         for proxy in self.proxies.values():
             proxy.mend()
         dead = [service for service in self.net.services if service.state.status is not Status.READY]
@@ -261,6 +271,9 @@ async def bed(
 
     try:
         async with AsyncExitStack() as stack:
+            # No node finds another one but through the cable that is planned: it would go around it.
+            nowhere = await stack.enter_async_context(Proxy(lambda: None))
+            nowhere.cut()
             for link in links if proxied else ():
                 found[link] = await stack.enter_async_context(Proxy(target(link.acceptor), buffers=buffers))
             apps = {
@@ -285,6 +298,7 @@ async def bed(
                 setup_nodes,
                 apps,
                 addresses={link: proxy.address for link, proxy in found.items()},
+                announced_link=nowhere.address if proxied else "",
                 limits=limits or {},
             )
             net = Testnet(planned, place / "net", shape=f"{nodes} to break", keep=True)
@@ -292,5 +306,6 @@ async def bed(
             made = Bed(net, found, drivers)
             await made.apps_ready()
             yield made
+            await made.stop_sending()
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -132,7 +132,7 @@ class Proxy:
         self._passing.add(task)
         self._writers.add(writer)
         try:
-            while (target := self._target()) is None:
+            while self._whole and (target := self._target()) is None:
                 await asyncio.sleep(_POLL)  # it has not started yet; whoever connects gives up when it wants
             if self._whole:
                 await self._join(reader, writer, target)

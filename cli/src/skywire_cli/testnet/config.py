@@ -86,7 +86,13 @@ def node(
         "local_path": str(directory / "local"),
         "log_level": plan.log_level,
         "limits": dict(plan.limits),
-        "interfaces": {"link": ANY_PORT, "control": ANY_PORT, "metrics": ANY_PORT, "admin": str(socket)},
+        "interfaces": {
+            "link": ANY_PORT,
+            "control": ANY_PORT,
+            "metrics": ANY_PORT,
+            "admin": str(socket),
+            **({"announced_link": plan.announced_link} if plan.announced_link else {}),
+        },
     }
 
 

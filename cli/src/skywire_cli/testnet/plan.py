@@ -51,7 +51,8 @@ class Plan:
     """A network to start. `apps` holds the apps of each node that has any, by its index.
 
     `addresses` says where the dialler finds some links (host:port), for one that passes something on its way; for the
-    others the discovery is asked. `limits` goes into every node's config.
+    others the discovery is asked, which is told `announced_link` by every node if there is one. `limits` goes into
+    every node's config.
     """
 
     nodes: int
@@ -60,6 +61,7 @@ class Plan:
     apps: Mapping[int, tuple[AppPlan, ...]] = field(default_factory=dict)
     log_level: str = "info"
     addresses: Mapping[Link, str] = field(default_factory=dict)
+    announced_link: str = ""
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
