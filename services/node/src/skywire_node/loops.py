@@ -195,7 +195,9 @@ class Loops:
             # Another setup node has taken the set-up over; what the first one made is no use to anyone.
             if before.endpoint.heard or before.remote != offer.initiator:
                 raise Failure(ErrorCode.ALREADY_EXISTS, "this loop is in use", FailureFields(setup_id=before.loop_id))
-            before.ended_by(Failure(ErrorCode.LOOP_RESET, "the loop was set up anew"))
+            # Its initiator hears nothing of that: loop id and the initiator's route ids live on in the new one.
+            self._table.drop((before.routes.forward_id, before.routes.app_id))
+            before.ended_by(Failure(ErrorCode.LOOP_RESET, "the loop was set up anew"), tell=False)
         return self._accept(offer)
 
     def _accept(self, offer: Offer) -> bytes:

@@ -319,12 +319,12 @@ class RoutedLoop:
                 self._seal(way[1], way[0], plain, self.host.clock())
         self._over(reason, orderly=False)
 
-    def ended_by(self, reason: Failure | None) -> None:
-        """The other edge is gone, and its setup node or the route said so."""
+    def ended_by(self, reason: Failure | None, *, tell: bool = True) -> None:
+        """The other edge is gone, and its setup node or the route said so; `tell` it all the same, it may not be."""
         if self.state != "CLOSED":
             if self.endpoint.finishing:
                 reason = None  # every byte is where it belongs; only farewells are missing
-            self._over(reason, orderly=reason is None)
+            self._over(reason, orderly=reason is None or not tell)
 
     def _over(self, reason: Failure | None, *, orderly: bool) -> None:
         if self.state == "CLOSED":
