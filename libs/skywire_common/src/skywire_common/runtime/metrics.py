@@ -91,11 +91,6 @@ class MetricsServer:
 async def serve(registry: CollectorRegistry, address: str) -> MetricsServer:
     """Serve GET /metrics on "host:port" (0: any free port); raises Failure if the address is taken."""
     connections: set[asyncio.StreamWriter] = set()
-    loop = asyncio.get_running_loop()
-    text = "What the event loop holds now; the answer to this question takes one task itself."
-    Readings(
-        registry, "skywire_event_loop", text, lambda: {"tasks": len(asyncio.all_tasks(loop))}, label="what", gauge=True
-    )
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(connections) >= MAX_CONNECTIONS:
@@ -119,6 +114,11 @@ async def serve(registry: CollectorRegistry, address: str) -> MetricsServer:
         server = await asyncio.start_server(connected, host.strip("[]"), int(port), limit=MAX_REQUEST)
     except OSError as error:
         raise Failure(ErrorCode.CONFLICT, f"cannot listen on {address}: {error.strerror}") from error
+    loop = asyncio.get_running_loop()
+    text = "What the event loop holds now; the answer to this question takes one task itself."
+    Readings(
+        registry, "skywire_event_loop", text, lambda: {"tasks": len(asyncio.all_tasks(loop))}, label="what", gauge=True
+    )
     return MetricsServer(server, connections, host)
 
 
