@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,20 @@ from unit.node.app_world import KEY, World, opened
 PORT = 21
 
 
+_OPEN: list[asyncio.StreamWriter] = []  # every connection of a test, at either end
+
+
+async def _closed() -> None:
+    """Close what a test left open, and wait until it is: what the loop does not close, the end of the run complains of."""
+    while _OPEN:
+        writer = _OPEN.pop()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    _OPEN.append(writer)
     try:
         while part := await reader.read(65_536):
             if part == b"reset me":
@@ -45,7 +58,9 @@ class Bed:
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         said = json.loads(self.place.read_text())
-        return await asyncio.open_connection(said["host"], said["port"])
+        reader, writer = await asyncio.open_connection(said["host"], said["port"])
+        _OPEN.append(writer)
+        return reader, writer
 
     async def talk(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect and see that it works."""
@@ -83,6 +98,7 @@ async def forwarding(folder: Path, serve: tuple[str, ...] = (), listen: tuple[st
                     assert (await host.stop_app(name)).reason.startswith("exit code 0")
     finally:
         server.close()
+        await _closed()
         await server.wait_closed()
 
 
