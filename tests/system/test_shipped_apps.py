@@ -20,7 +20,7 @@ from skywire_apps.socks import Method, Target
 from skywire_cli.testnet.network import Testnet
 from skywire_cli.testnet.plan import AppPlan, Topology, plan
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 FORWARD_PORT, SOCKS_PORT, SSH_PORT = 21, 3, 2
 PASSWORD = "a long secret"
 WITHIN = 60.0

@@ -20,6 +20,8 @@ from skywire_node.apps.run import AppSpec, AppState
 from unit.app.test_shipped_apps import BIN
 from unit.node.app_world import KEY, World, opened
 
+# Real apps carry real connections: some seconds each, and resets that arrive early are told from late ones by luck.
+pytestmark = pytest.mark.slow
 PORT = 21
 
 
@@ -27,7 +29,7 @@ _OPEN: list[asyncio.StreamWriter] = []  # every connection of a test, at either 
 
 
 async def _closed() -> None:
-    """Close what a test left open, and wait until it is: what the loop does not close, the end of the run complains of."""
+    """Close what a test left open, and wait until it is."""
     while _OPEN:
         writer = _OPEN.pop()
         writer.close()
