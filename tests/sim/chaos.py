@@ -67,6 +67,8 @@ class Chaos:
             (2, self.read),
             (1, self.kill_setup),
             (2, self.start_setup),
+            (2, self.slow_calls),
+            (1, self.discovery),
         ]
 
     def note(self, what: str) -> None:
@@ -274,6 +276,15 @@ class Chaos:
                 self.note(f"start {one.name}")
                 one.start()
 
+    def slow_calls(self) -> None:
+        node = self.world.nodes[self.rng.choice(self.names)]
+        node.server.slow = self.rng.choice((0.0, 0.3, 1.5, 4.0))
+        self.note(f"{node.name} answers calls after {node.server.slow} s")
+
+    def discovery(self) -> None:
+        self.world.discovery_away = not self.world.discovery_away
+        self.note(f"the discovery is {'away' if self.world.discovery_away else 'back'}")
+
     # -- what must hold
 
     def mend(self) -> None:
@@ -283,7 +294,9 @@ class Chaos:
         for one in world.setups:
             one.kill_at = None
         self.start_setup()
+        world.discovery_away = False
         for node in world.nodes.values():
+            node.server.slow = 0.0
             if not node.process.alive:
                 world.start(node.name)
             if node.process.frozen:
