@@ -64,8 +64,9 @@ async def test_f3_the_source_is_killed_and_the_destination_hears_of_it(diamond: 
     transfer = diamond.send(SOURCE, TARGET, BIG)
     await transfer.until_got(BIG // 4)
     await diamond.nodes[SOURCE].kill()
-    with pytest.raises(ConnectionError):
-        await transfer.done
+    (ended,) = await asyncio.gather(transfer.done, return_exceptions=True)
+    # The app dies with its node, and may just have time to say that it lost it.
+    assert isinstance(ended, ConnectionError) or (isinstance(ended, dict) and ended["failure"]), ended
 
     async def heard() -> bool:
         return (await transfer.got())["failure"] is not None
@@ -190,6 +191,11 @@ async def test_f10_loops_and_dials_go_on_while_the_discovery_is_away(diamond: Be
     await transfer.enough()
     await transfer.arrived()
     await diamond.net.restart(diamond.net.discovery)
+
+    async def dials() -> bool:
+        return (await diamond.send(SOURCE, 1, 1_000).done)["failure"] is None
+
+    await until(dials, 10, "a node that was not dialled before is found again")
     await diamond.net.connected()
     await diamond.clean()
 
