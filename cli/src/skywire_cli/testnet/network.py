@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import tempfile
@@ -43,6 +44,7 @@ _DIRECTORY_MODE = 0o700
 _APP_MODE = 0o700
 _POLL = 0.05
 _UP = "UP"
+_SERVICE_DIRECTORY = re.compile(r"discovery|setup-node\d+|node\d+", re.ASCII)
 
 
 class Node(Service):
@@ -332,7 +334,7 @@ class Testnet:
 def clean(directory: Path, state: State, *, everything: bool) -> None:
     """End what a dead launcher left, remove sockets, and with `everything` all that the testnet made.
 
-    Only processes and names of the state are touched. Blocks for as long as the processes take to end.
+    Only processes of the state and what testnets name so are touched. Blocks for as long as the processes take to end.
     """
     for service in state.services:
         if service.process is not None:
@@ -344,6 +346,10 @@ def clean(directory: Path, state: State, *, everything: bool) -> None:
     if state.sockets:
         shutil.rmtree(state.sockets, ignore_errors=True)
     if everything:
+        # A larger testnet that was here before left directories that this state does not name.
+        for left in directory.iterdir():
+            if _SERVICE_DIRECTORY.fullmatch(left.name) and left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
         shutil.rmtree(directory / APPS_DIRECTORY, ignore_errors=True)
         (directory / LAUNCHER_LOG).unlink(missing_ok=True)
         (directory / STATE_FILE).unlink(missing_ok=True)
