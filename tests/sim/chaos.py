@@ -14,6 +14,7 @@ from sim.ends import End
 from sim.tampering import TAMPERINGS
 from sim.world import World
 from skywire_common.errors import ErrorCode, Failure
+from skywire_setup_node.attempt import STEP_SECONDS
 
 PORT = 40
 MENDED_SECONDS = 45.0  # in which every loop goes on after all is mended: a reroute's longest pause, a link's silence
@@ -41,6 +42,7 @@ class Chaos:
         self.names = names
         self.edges = edges
         self.pairs: list[tuple[str, str, int]] = []  # who dialled whom, in which of its lives
+        self.unreachable: set[str] = set()  # nodes that setup nodes did not reach for a while
         for node in self.world.nodes.values():
             node.ports[PORT] = rng.choice(("", "", "greet"))
             node.standby = rng.random() < 0.3
@@ -217,6 +219,7 @@ class Chaos:
         name = self.victim(self.live)
         if name:
             self.note(f"freeze {name}")
+            self.unreachable.add(name)
             self.world.freeze(name)
 
     def thaw(self) -> None:
@@ -279,6 +282,8 @@ class Chaos:
     def slow_calls(self) -> None:
         node = self.world.nodes[self.rng.choice(self.names)]
         node.server.slow = self.rng.choice((0.0, 0.3, 1.5, 4.0))
+        if node.server.slow >= STEP_SECONDS:
+            self.unreachable.add(node.name)
         self.note(f"{node.name} answers calls after {node.server.slow} s")
 
     def discovery(self) -> None:
@@ -342,9 +347,9 @@ class Chaos:
         return found
 
     def may_fail(self, end: End) -> bool:
-        """Say whether the loop may have ended with a reason: an app ended it, or a node of its ends died."""
+        """Say whether the loop may have ended with a reason: an app ended it, a node of its ends died or did not answer."""
         both = [end, end.other] if end.other is not None else [end]
-        return any("abort" in one.did or one.node in self.world.killed for one in both)
+        return any("abort" in one.did or one.node in self.world.killed | self.unreachable for one in both)
 
     def idle(self) -> None:
         """Do nothing for as long as two leases; assert that nothing happens by itself."""
