@@ -347,7 +347,7 @@ class Chaos:
         return found
 
     def may_fail(self, end: End) -> bool:
-        """Say whether the loop may have ended with a reason: an app ended it, a node of its ends died or did not answer."""
+        """Say whether the loop may have ended with a reason: an app ended it, a node of its ends died or was away."""
         both = [end, end.other] if end.other is not None else [end]
         return any("abort" in one.did or one.node in self.world.killed | self.unreachable for one in both)
 
