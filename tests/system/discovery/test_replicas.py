@@ -233,6 +233,7 @@ async def test_streams_end_politely_when_a_replica_stops(url: str, launch: Launc
     assert await stopping == 0
 
 
+@pytest.mark.slow
 async def test_replicas_on_an_old_schema_wait_for_the_one_migrator_that_works(
     postgres: PostgresServer, launch: Launch
 ) -> None:
