@@ -15,9 +15,9 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import Hop, PathPair
 from skywire_node.edge import Loop
-from skywire_node.loops import Made, Offer, Wanted
+from skywire_node.loops.loops import Made, Offer, Wanted
+from skywire_node.loops.routed_loop import RoutedLoop, Routes
 from skywire_node.plane import DataPlane
-from skywire_node.routed_loop import RoutedLoop, Routes
 from skywire_setup_node.plan import LoopRequest, plan, reservations
 
 

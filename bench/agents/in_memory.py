@@ -11,8 +11,8 @@ from uuid import uuid4
 from skywire_common.drops import DropReason
 from skywire_common.noise import Cipher
 from skywire_node.link.records import Kind, RecordReader, RecordWriter
-from skywire_node.router import Router
-from skywire_node.table import RoutingTable
+from skywire_node.routing.router import Router
+from skywire_node.routing.table import RoutingTable
 
 from bench.agents.installing import install
 from bench.agents.packets import packets_in, plains, sealed

@@ -7,7 +7,7 @@ import time
 from uuid import UUID
 
 from skywire_common.rules import ForwardRule, PlacedRule
-from skywire_node.table import RoutingTable
+from skywire_node.routing.table import RoutingTable
 
 _TIME_TO_LIVE = 7200
 _BATCH = 8

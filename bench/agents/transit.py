@@ -18,9 +18,9 @@ from skywire_common.curve import SecretKey
 from skywire_common.entries import SignedEntry
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
-from skywire_node.loops import Made, Wanted
+from skywire_node.loops.loops import Made, Wanted
+from skywire_node.loops.routed_loop import Routes
 from skywire_node.plane import DataPlane
-from skywire_node.routed_loop import Routes
 
 from bench.agents.in_memory import transit
 from bench.agents.installing import install

@@ -10,7 +10,7 @@ from skywire_app.session import Session
 from skywire_common import appframes as af
 from skywire_common.errors import DecodeError, Failure
 from skywire_common.keys import Addr
-from skywire_node.app_session import State
+from skywire_node.apps.session import State
 from unit.node.app_driver import FAR, OWN, Driver, RecordingLoop
 
 DECODERS = (af.decode_init, af.decode_addr, af.decode_confirm, af.decode_send, af.decode_close, af.check_nothing)

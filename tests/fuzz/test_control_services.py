@@ -16,9 +16,9 @@ from skywire.node.v1 import node_control_pb2 as control_pb
 from skywire.setup_node.v1 import setup_node_pb2 as setup_pb
 from skywire_common.curve import SecretKey
 from skywire_common.errors import DecodeError, Failure
-from skywire_node import control as control_service
-from skywire_node.control import NodeControlService
-from skywire_node.table import RoutingTable
+from skywire_node.control import service as control_service
+from skywire_node.control.service import NodeControlService
+from skywire_node.routing.table import RoutingTable
 from skywire_setup_node import service as setup_service
 from skywire_setup_node.service import SetupNodeService
 

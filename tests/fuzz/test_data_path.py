@@ -15,8 +15,8 @@ from skywire_common.loop.endpoint import Dropped, Endpoint
 from skywire_common.noise import Cipher
 from skywire_node.link.handshake import LinkHandshake
 from skywire_node.link.records import RecordReader
-from skywire_node.router import Router
-from skywire_node.table import RoutingTable
+from skywire_node.routing.router import Router
+from skywire_node.routing.table import RoutingTable
 
 RANDOM = random.Random(23)
 SECRET, EPHEMERAL = SecretKey(RANDOM.randbytes(32)), SecretKey(RANDOM.randbytes(32))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from skywire_common.errors import Failure
 from skywire_common.rules import ForwardRule, PlacedRule, Rule
-from skywire_node.table import RESERVATION_SECONDS, UNUSED_SECONDS, RoutingTable
+from skywire_node.routing.table import RESERVATION_SECONDS, UNUSED_SECONDS, RoutingTable
 
 OWNERS = [b"", b"\x02" * 33, b"\x03" * 33]
 SETUPS = [bytes([n]) * 16 for n in range(4)]

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from skywire_common.errors import Failure
-from skywire_node.routed_loop import RoutedLoop
+from skywire_node.loops.routed_loop import RoutedLoop
 
 CHUNK = 48_000
 _PERIOD = (1 << 18) - 5  # odd, and no divisor of a chunk: shifted streams differ

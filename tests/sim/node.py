@@ -17,19 +17,19 @@ from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import PathPair
-from skywire_node.control import NodeControlService
+from skywire_node.control.service import NodeControlService
+from skywire_node.control.setup_nodes import SetupNodes, SetupPeer
 from skywire_node.edge import Listener, Loop
-from skywire_node.keeping import RuleKeeper
-from skywire_node.leases import Kept
-from skywire_node.loop_setup import Answer, Offer, Routes
+from skywire_node.link.transports import Transport
+from skywire_node.loops.loop_setup import Answer, Offer, Routes
+from skywire_node.loops.rerouting import Rerouting
+from skywire_node.loops.route_setup import RouteSetUps
+from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.loops.standby import Standby
 from skywire_node.plane import DataPlane
-from skywire_node.rerouting import Rerouting
-from skywire_node.route_setup import RouteSetUps
-from skywire_node.routed_loop import RoutedLoop
-from skywire_node.standby import Standby
-from skywire_node.table import RoutingTable
-from skywire_node.transports import Transport
-from skywire_node.upstream import SetupNodes, SetupPeer
+from skywire_node.routing.leases import Kept
+from skywire_node.routing.table import RoutingTable
+from skywire_node.state.keeping import RuleKeeper
 from skywire_transport_discovery.search import Query
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from sim.world import World
 from skywire_common.errors import Failure
 from skywire_common.routes import Hop
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
-from skywire_node.loop_setup import Offer
+from skywire_node.loops.loop_setup import Offer
 from skywire_setup_node.attempt import Confirmed
 from skywire_setup_node.nodes import Nodes
 from skywire_setup_node.plan import Confirm, LoopRequest, PathPair

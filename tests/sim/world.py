@@ -23,8 +23,8 @@ from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import PublicKey
 from skywire_common.routes import PathPair
-from skywire_node.loop_setup import Routes
-from skywire_node.routed_loop import RoutedLoop
+from skywire_node.loops.loop_setup import Routes
+from skywire_node.loops.routed_loop import RoutedLoop
 from skywire_setup_node.install import Installer
 from skywire_setup_node.nodes import Nodes
 from skywire_setup_node.service import SetupNodeService

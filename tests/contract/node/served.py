@@ -13,8 +13,8 @@ from skywire_common.errors import Failure
 from skywire_common.keys import PublicKey
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import RpcServer
-from skywire_node.control import ACCESS, SERVICE, Answer, NodeControlService, Offer
-from skywire_node.table import Removed, RoutingTable
+from skywire_node.control.service import ACCESS, SERVICE, Answer, NodeControlService, Offer
+from skywire_node.routing.table import Removed, RoutingTable
 
 METHODS = [path.rpartition("/")[2] for path in ACCESS]
 

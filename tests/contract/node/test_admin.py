@@ -21,9 +21,9 @@ from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import RpcServer
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
-from skywire_node.admin import ACCESS, SERVICE, NodeAdminService
-from skywire_node.table import Removed, RoutingTable
-from skywire_node.views import AppView, EventView, HopView, LoopView, StoryView, Summary, TraceView, TransportView
+from skywire_node.owner.admin import ACCESS, SERVICE, NodeAdminService
+from skywire_node.owner.views import AppView, EventView, HopView, LoopView, StoryView, Summary, TraceView, TransportView
+from skywire_node.routing.table import Removed, RoutingTable
 
 OWN, REMOTE = SecretKey.generate(), SecretKey.generate()
 TRANSPORT = UUID(int=77)

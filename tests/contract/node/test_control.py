@@ -26,7 +26,7 @@ from skywire_common.keys import Addr
 from skywire_common.rpc import identity
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
-from skywire_node.control import ACCESS, MAX_REASON, SERVICE
+from skywire_node.control.service import ACCESS, MAX_REASON, SERVICE
 
 RESPONSES = {method: getattr(pb, f"{method}Response") for method in METHODS}
 INITIATOR = Addr(SecretKey.generate().public, 50_000)

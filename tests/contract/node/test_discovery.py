@@ -19,8 +19,8 @@ from skywire_common.routes import Hop, PathPair
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import Access, RpcServer, caller
-from skywire_node import discovery as module
-from skywire_node.discovery import Discovery, Heartbeat, Presence
+from skywire_node.control import discovery as module
+from skywire_node.control.discovery import Discovery, Heartbeat, Presence
 
 PACKAGE = "skywire.transport_discovery.v1"
 NODE, REMOTE = SecretKey.generate(), SecretKey.generate()

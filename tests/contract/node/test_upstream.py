@@ -22,8 +22,8 @@ from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import Access, RpcServer, caller
 from skywire_common.rules import AppRule, ForwardRule, NodeRules, PlacedRule
-from skywire_node import upstream as module
-from skywire_node.upstream import SetupNodes, SetupPeer, Wanted
+from skywire_node.control import setup_nodes as module
+from skywire_node.control.setup_nodes import SetupNodes, SetupPeer, Wanted
 
 SERVICE = "skywire.setup_node.v1.SetupNode"
 ACCESS = {f"/{SERVICE}/{method}": Access.SIGNED for method in ("CreateLoop", "RerouteLoop", "RenewLoop", "CloseLoop")}

@@ -11,9 +11,9 @@ from skywire_app.pipe import VARIABLE
 from skywire_common.appframes import LoopAddr
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
-from skywire_node.app_session import AppSession
 from skywire_node.apps.pipe import AppPipe
-from skywire_node.local_loop import LocalLoop
+from skywire_node.apps.session import AppSession
+from skywire_node.loops.local_loop import LocalLoop
 
 KEY = PublicKey(b"\x02" + bytes(range(32)))
 

@@ -18,7 +18,7 @@ from skywire_common.keys import Addr, PublicKey
 from skywire_node.apps.host import AppHost
 from skywire_node.apps.run import AppSpec, AppState
 from skywire_node.edge import Loop
-from skywire_node.local_loop import LocalLoop
+from skywire_node.loops.local_loop import LocalLoop
 
 KEY = PublicKey(b"\x02" + bytes(range(32)))
 

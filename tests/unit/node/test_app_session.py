@@ -11,8 +11,8 @@ from skywire_common.appframes import FrameType
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
 from skywire_common.loop.receiving import RECEIVE_WINDOW
-from skywire_node.app_loop import MAX_LOOP_QUEUE
-from skywire_node.app_session import MAX_SHARE, MAX_WINDOW, OVERCOMMIT, Limits, State
+from skywire_node.apps.loop import MAX_LOOP_QUEUE
+from skywire_node.apps.session import MAX_SHARE, MAX_WINDOW, OVERCOMMIT, Limits, State
 from unit.node.app_driver import FAR, OWN, Driver, RecordingLoop, closes, payloads, refusal
 
 INIT = af.encode_init(af.Init("app", "1.0"))

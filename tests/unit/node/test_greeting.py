@@ -8,9 +8,9 @@ import pytest
 from skywire_common.curve import SecretKey
 from skywire_common.errors import DecodeError, ErrorCode, Failure
 from skywire_common.keys import Addr
-from skywire_node import greeting
-from skywire_node.greeting import Greetings
-from skywire_node.loop_setup import Offer
+from skywire_node.loops import greeting
+from skywire_node.loops.greeting import Greetings
+from skywire_node.loops.loop_setup import Offer
 
 RANDOM = random.Random(41)
 NEAR, FAR = SecretKey.generate(), SecretKey.generate()

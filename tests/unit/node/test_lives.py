@@ -7,9 +7,9 @@ from planes import Net, Sink
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
-from skywire_node import lives
-from skywire_node.lives import MAX_WATCHED, Lives
-from skywire_node.routed_loop import RoutedLoop
+from skywire_node.loops import lives
+from skywire_node.loops.lives import MAX_WATCHED, Lives
+from skywire_node.loops.routed_loop import RoutedLoop
 
 
 @pytest.fixture(autouse=True)

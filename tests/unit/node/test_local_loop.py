@@ -6,7 +6,7 @@ import random
 
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
-from skywire_node.local_loop import WINDOW, LocalLoop
+from skywire_node.loops.local_loop import WINDOW, LocalLoop
 
 KEY = PublicKey(b"\x02" + bytes(32))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from planes import Net
-from skywire_node.transports import MAX_PENDING
+from skywire_node.link.transports import MAX_PENDING
 
 
 async def test_connections_over_the_bound_are_closed_at_once() -> None:

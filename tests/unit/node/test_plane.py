@@ -8,7 +8,7 @@ import pytest
 from planes import Net, Sink
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
-from skywire_node.loops import Wanted
+from skywire_node.loops.loops import Wanted
 
 
 @pytest.mark.parametrize("nodes", [2, 3, 5])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from skywire_common.errors import ErrorCode, Failure, LocalError
-from skywire_node.ports import FIRST_FREE, Ports, check_configured, check_distinct
+from skywire_node.apps.ports import FIRST_FREE, Ports, check_configured, check_distinct
 
 
 def test_a_port_has_one_app_and_the_error_names_both() -> None:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from skywire_common.errors import ErrorCode, Failure
-from skywire_node.racing import race
+from skywire_node.loops.racing import race
 
 
 class Track:

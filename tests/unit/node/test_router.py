@@ -9,10 +9,10 @@ from skywire_common.drops import DropReason
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.packet import Packet
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
-from skywire_node.leases import Installed
 from skywire_node.link.records import Kind
-from skywire_node.router import Router
-from skywire_node.table import RoutingTable
+from skywire_node.routing.leases import Installed
+from skywire_node.routing.router import Router
+from skywire_node.routing.table import RoutingTable
 
 EPOCH = 1_000_000.0
 

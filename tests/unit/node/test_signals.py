@@ -9,9 +9,9 @@ from skywire_common.drops import DropReason
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
 from skywire_node.link.records import ROUTE_ERROR_REASONS, Kind
-from skywire_node.router import Router
-from skywire_node.signals import HEARD_PER_SECOND, Signals
-from skywire_node.table import RoutingTable
+from skywire_node.routing.router import Router
+from skywire_node.routing.signals import HEARD_PER_SECOND, Signals
+from skywire_node.routing.table import RoutingTable
 
 EPOCH = 1_000_000.0
 UNKNOWN = ROUTE_ERROR_REASONS.index(DropReason.UNKNOWN_ROUTE)

@@ -14,11 +14,11 @@ from skywire_common.entries import transport_id
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_common.routes import Hop, PathPair
-from skywire_node import standby
-from skywire_node.loops import Made, Wanted
-from skywire_node.rerouting import Rerouting
-from skywire_node.routed_loop import RoutedLoop
-from skywire_node.standby import Standby
+from skywire_node.loops import standby
+from skywire_node.loops.loops import Made, Wanted
+from skywire_node.loops.rerouting import Rerouting
+from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.loops.standby import Standby
 
 
 class Finder:

@@ -17,11 +17,11 @@ from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_common.rules import ForwardRule, PlacedRule
-from skywire_node import store as store_module
-from skywire_node.keeping import RuleKeeper
-from skywire_node.schema import METADATA
-from skywire_node.store import FILE_NAME, KeptTransport, Store
-from skywire_node.table import RoutingTable
+from skywire_node.routing.table import RoutingTable
+from skywire_node.state import store as store_module
+from skywire_node.state.keeping import RuleKeeper
+from skywire_node.state.schema import METADATA
+from skywire_node.state.store import FILE_NAME, KeptTransport, Store
 
 NOW, EPOCH = 1000.0, 1_800_000_000.0
 REMOTE = SecretKey.generate().public

@@ -9,7 +9,7 @@ from planes import Net, Sink
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
-from skywire_node.stories import FIRST_KEPT, KEPT, MAX_EVENTS, MAX_TEXT, Stories, Story
+from skywire_node.loops.stories import FIRST_KEPT, KEPT, MAX_EVENTS, MAX_TEXT, Stories, Story
 
 KEY = SecretKey.generate().public
 

@@ -11,8 +11,8 @@ from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
-from skywire_node import table as module
-from skywire_node.table import RoutingTable
+from skywire_node.routing import table as module
+from skywire_node.routing.table import RoutingTable
 
 EPOCH = 1_800_000_000.0
 OWNER = bytes(SecretKey.generate().public)

@@ -15,11 +15,11 @@ from skywire_common.keys import Addr, PublicKey
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
 from skywire_common.trace import ANSWERS, Question, Sealed, Status
 from skywire_node.link.records import Kind
-from skywire_node.loop_setup import Routes
-from skywire_node.routed_loop import RoutedLoop
-from skywire_node.router import Router
-from skywire_node.table import RoutingTable
-from skywire_node.tracing import MAX_PENDING, MAX_TRACES, PENDING_SECONDS, QUESTIONS_PER_SECOND, Trace, Tracing
+from skywire_node.loops.loop_setup import Routes
+from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.routing.router import Router
+from skywire_node.routing.table import RoutingTable
+from skywire_node.routing.tracing import MAX_PENDING, MAX_TRACES, PENDING_SECONDS, QUESTIONS_PER_SECOND, Trace, Tracing
 
 EPOCH = 1_000_000.0
 

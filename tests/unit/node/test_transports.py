@@ -10,7 +10,7 @@ from skywire_common.curve import SecretKey
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure
 from skywire_node.link import connection
-from skywire_node.transports import MAX_PENDING
+from skywire_node.link.transports import MAX_PENDING
 
 
 async def test_connections_that_never_shake_hands_are_bounded() -> None:

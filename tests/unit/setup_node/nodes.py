@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_common.rules import PlacedRule
-from skywire_node.table import RoutingTable
+from skywire_node.routing.table import RoutingTable
 from skywire_setup_node.attempt import Confirmed
 from skywire_setup_node.plan import Confirm, LoopRequest
 

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from skywire_common.errors import ErrorCode, Failure, Phase
 from skywire_common.keys import PublicKey
-from skywire_node.table import ORPHANED_AFTER, UNUSED_SECONDS
+from skywire_node.routing.table import ORPHANED_AFTER, UNUSED_SECONDS
 from skywire_setup_node import attempt as attempt_module
 from skywire_setup_node import install as install_module
 from skywire_setup_node.attempt import Made

@@ -25,25 +25,26 @@ from skywire_common.runtime import logging, metrics
 from skywire_common.runtime.scope import Scope
 from skywire_common.runtime.service import Ready
 
-from skywire_node import admin, control
-from skywire_node.announcing import Announcer, LinkRegistry
 from skywire_node.apps.host import AppHost
 from skywire_node.apps.run import AppSpec, AppState
 from skywire_node.config import NodeSettings
-from skywire_node.discovery import Discovery, Heartbeat, Presence
-from skywire_node.keeping import RuleKeeper
-from skywire_node.life import Life
-from skywire_node.lives import Lives
-from skywire_node.owner import OwnersApps, OwnersLoops, OwnersTransports
+from skywire_node.control import service as control
+from skywire_node.control.announcing import Announcer, LinkRegistry
+from skywire_node.control.discovery import Discovery, Heartbeat, Presence
+from skywire_node.control.life import Life
+from skywire_node.control.setup_nodes import SetupNodes, SetupPeer
+from skywire_node.link.transports import Transport
+from skywire_node.loops.lives import Lives
+from skywire_node.loops.rerouting import Rerouting
+from skywire_node.loops.route_setup import RouteSetUps
+from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.loops.standby import Standby
+from skywire_node.owner import admin
+from skywire_node.owner.owner import OwnersApps, OwnersLoops, OwnersTransports
+from skywire_node.owner.views import Summary
 from skywire_node.plane import DataPlane
-from skywire_node.rerouting import Rerouting
-from skywire_node.route_setup import RouteSetUps
-from skywire_node.routed_loop import RoutedLoop
-from skywire_node.standby import Standby
-from skywire_node.store import KeptTransport, Store
-from skywire_node.transports import Transport
-from skywire_node.upstream import SetupNodes, SetupPeer
-from skywire_node.views import Summary
+from skywire_node.state.keeping import RuleKeeper
+from skywire_node.state.store import KeptTransport, Store
 
 SHARE_FOR_APPS = 0.4  # of the grace; their loops get the same again
 

@@ -14,17 +14,17 @@ from collections.abc import Callable
 from skywire_common.curve import SecretKey
 
 from skywire_node.edge import Listener
-from skywire_node.flow import Flow
 from skywire_node.link.connection import Link
 from skywire_node.link.records import Kind
-from skywire_node.loop_setup import SetUps
-from skywire_node.loops import Loops
-from skywire_node.routed_loop import RoutedLoop
-from skywire_node.router import Router
-from skywire_node.signals import Signals
-from skywire_node.table import MAX_RULES, RoutingTable
-from skywire_node.tracing import Tracing
-from skywire_node.transports import Registry, Spawn, Transport, Transports
+from skywire_node.link.transports import Registry, Spawn, Transport, Transports
+from skywire_node.loops.loop_setup import SetUps
+from skywire_node.loops.loops import Loops
+from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.routing.flow import Flow
+from skywire_node.routing.router import Router
+from skywire_node.routing.signals import Signals
+from skywire_node.routing.table import MAX_RULES, RoutingTable
+from skywire_node.routing.tracing import Tracing
 
 IDLE_LIMIT = 180.0  # seconds without a packet after which a used rule lapses; loops ping every 30 s
 TICK = 1.0

@@ -14,13 +14,13 @@ from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.keys import Addr, PublicKey
 from structlog.typing import FilteringBoundLogger
 
-from skywire_node import local_loop
-from skywire_node.app_loop import AppLoop
+from skywire_node.apps.loop import AppLoop
+from skywire_node.apps.ports import Ports, check_configured, check_distinct
 from skywire_node.apps.process import AppProcess
 from skywire_node.apps.restart import Restarts
 from skywire_node.apps.run import STOP_GRACE_S, AppRun, AppSpec, AppState
 from skywire_node.edge import Dialler, Loop
-from skywire_node.ports import Ports, check_configured, check_distinct
+from skywire_node.loops import local_loop
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from skywire_common.appframes import FrameBuffer
 
-from skywire_node.app_session import AppSession, State
+from skywire_node.apps.session import AppSession, State
 
 # writev takes no more parts at once (IOV_MAX).
 MAX_PARTS = 1_024

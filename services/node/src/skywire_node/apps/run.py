@@ -20,13 +20,13 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
 from structlog.typing import FilteringBoundLogger
 
-from skywire_node.app_session import AppSession, Limits
 from skywire_node.apps.output import Output
 from skywire_node.apps.pipe import AppPipe
+from skywire_node.apps.ports import Ports
 from skywire_node.apps.process import AppProcess, Exit
 from skywire_node.apps.restart import RestartPolicy
+from skywire_node.apps.session import AppSession, Limits
 from skywire_node.edge import Loop
-from skywire_node.ports import Ports
 
 INIT_TIMEOUT_S = 10.0
 LEAVE_TIMEOUT_S = 2.0

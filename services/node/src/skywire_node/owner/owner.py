@@ -12,12 +12,12 @@ from skywire_common.keys import PublicKey
 from skywire_common.trace import NOWHERE, Status
 
 from skywire_node.apps.host import AppHost, AppStatus
-from skywire_node.loops import Loops
-from skywire_node.routed_loop import RoutedLoop
-from skywire_node.table import Removed
-from skywire_node.tracing import Trace, TracedHop, Tracing
-from skywire_node.transports import TCP, Transport, Transports
-from skywire_node.views import AppView, EventView, HopView, LoopView, StoryView, TraceView, TransportView
+from skywire_node.link.transports import TCP, Transport, Transports
+from skywire_node.loops.loops import Loops
+from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.owner.views import AppView, EventView, HopView, LoopView, StoryView, TraceView, TransportView
+from skywire_node.routing.table import Removed
+from skywire_node.routing.tracing import Trace, TracedHop, Tracing
 
 _STOPS = {
     Status.PASSED_ON: "the node behind it does not answer",

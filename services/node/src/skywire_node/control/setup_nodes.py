@@ -21,7 +21,7 @@ from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rules import AppRule, ForwardRule, NodeRules, PlacedRule
 
-from skywire_node.loop_setup import Made, Wanted
+from skywire_node.loops.loop_setup import Made, Wanted
 
 SETUP_SECONDS = 11.0
 # While there is another setup node to ask. A good one answers within 50 ms, or within 2 s that a hop does not.

@@ -25,18 +25,18 @@ from skywire_common.noise import Handshake
 from skywire_common.routes import PathPair
 from skywire_common.rules import APP_TYPE, AppRule
 
-from skywire_node import asides
 from skywire_node.edge import Listener
-from skywire_node.flow import Flow
-from skywire_node.greeting import Greetings
-from skywire_node.leases import Installed
 from skywire_node.link.records import Kind
-from skywire_node.loop_setup import Answer, Made, Offer, Routes, SetUps, Wanted
-from skywire_node.racing import race
-from skywire_node.routed_loop import RoutedLoop, Timer
-from skywire_node.router import Outlet, Router
-from skywire_node.stories import Stories, Story, shown_way
-from skywire_node.table import RoutingTable
+from skywire_node.loops import asides
+from skywire_node.loops.greeting import Greetings
+from skywire_node.loops.loop_setup import Answer, Made, Offer, Routes, SetUps, Wanted
+from skywire_node.loops.racing import race
+from skywire_node.loops.routed_loop import RoutedLoop, Timer
+from skywire_node.loops.stories import Stories, Story, shown_way
+from skywire_node.routing.flow import Flow
+from skywire_node.routing.leases import Installed
+from skywire_node.routing.router import Outlet, Router
+from skywire_node.routing.table import RoutingTable
 
 MAX_LOOPS = 20_000
 # The responder's own word, or about this node's own request.

@@ -14,8 +14,8 @@ from skywire_common.drops import DropReason
 from skywire_common.rules import APP_TYPE
 
 from skywire_node.link.records import ROUTE_ERROR_REASONS, Kind
-from skywire_node.router import Outlet, Router
-from skywire_node.table import RoutingTable
+from skywire_node.routing.router import Outlet, Router
+from skywire_node.routing.table import RoutingTable
 
 HEARD_PER_SECOND = 20  # route errors of one link that are looked into; each costs a walk through the table
 _ROUTE_ERROR_SIZE = 5

@@ -23,10 +23,10 @@ from skywire_common.loop.congestion import Floor
 from skywire_common.loop.endpoint import OVERHEAD, Closed, Delivered, Dropped, Ended, Endpoint, State
 
 from skywire_node.edge import LoopReader
-from skywire_node.leases import Installed
-from skywire_node.loop_setup import Routes
-from skywire_node.router import Outlet
-from skywire_node.stories import Story, shown_way
+from skywire_node.loops.loop_setup import Routes
+from skywire_node.loops.stories import Story, shown_way
+from skywire_node.routing.leases import Installed
+from skywire_node.routing.router import Outlet
 
 _SOON = 0.001
 _BLOCKED = 0.05  # how long a timer waits at least while there is no way to send

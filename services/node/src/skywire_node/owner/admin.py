@@ -19,9 +19,9 @@ from skywire_common.keys import PublicKey
 from skywire_common.rpc.server import Access
 from skywire_common.rules import APP_TYPE
 
-from skywire_node.leases import SETUP_ID_SIZE, Installed
-from skywire_node.table import Removed, RoutingTable
-from skywire_node.views import AppView, EventView, HopView, LoopView, StoryView, Summary, TraceView, TransportView
+from skywire_node.owner.views import AppView, EventView, HopView, LoopView, StoryView, Summary, TraceView, TransportView
+from skywire_node.routing.leases import SETUP_ID_SIZE, Installed
+from skywire_node.routing.table import Removed, RoutingTable
 
 SERVICE = "skywire.node.v1.NodeAdmin"
 MAX_DROPPED_AT_ONCE = 10_000

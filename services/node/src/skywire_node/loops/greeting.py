@@ -15,7 +15,7 @@ from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.noise import Handshake, Pattern
 
-from skywire_node.loop_setup import Offer
+from skywire_node.loops.loop_setup import Offer
 
 MAX_SEEN = 65_536  # first messages that are remembered, by their ephemeral keys
 _PROLOGUE = b"skywire loop 1"

@@ -13,9 +13,9 @@ from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import PublicKey
 from skywire_common.routes import PathPair
 
-from skywire_node.discovery import Discovery
-from skywire_node.loop_setup import Made, Routes, Wanted
-from skywire_node.upstream import SetupNodes
+from skywire_node.control.discovery import Discovery
+from skywire_node.control.setup_nodes import SetupNodes
+from skywire_node.loops.loop_setup import Made, Routes, Wanted
 
 CANDIDATES = 3
 SUSPECT_SECONDS = 60.0

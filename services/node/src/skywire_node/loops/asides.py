@@ -6,9 +6,9 @@ import structlog
 from skywire_common.loop.aside import PAYLOAD_SIZE
 from skywire_common.loop.frames import Ping, Pong
 
-from skywire_node.loop_setup import Routes
-from skywire_node.routed_loop import RoutedLoop
-from skywire_node.stories import shown_way
+from skywire_node.loops.loop_setup import Routes
+from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.loops.stories import shown_way
 
 log = structlog.get_logger(part="loop")
 

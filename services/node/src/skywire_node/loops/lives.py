@@ -14,8 +14,8 @@ from typing import Any
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
 
-from skywire_node.loops import Loops
-from skywire_node.routed_loop import RoutedLoop
+from skywire_node.loops.loops import Loops
+from skywire_node.loops.routed_loop import RoutedLoop
 
 MAX_WATCHED = 256  # nodes; the loops to any others learn it from their next reroute
 FIRST_PAUSE = 0.25

@@ -24,8 +24,8 @@ from skywire_common.rules import APP_TYPE
 from skywire_common.trace import ANSWERS, NOWHERE, Answer, Question, Reading, Sealed, Status
 
 from skywire_node.link.records import Kind
-from skywire_node.router import Outlet, Router
-from skywire_node.table import RoutingTable
+from skywire_node.routing.router import Outlet, Router
+from skywire_node.routing.table import RoutingTable
 
 QUESTIONS_PER_SECOND = 5  # of one link
 MAX_PENDING = 256  # questions that were passed on

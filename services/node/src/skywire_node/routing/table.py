@@ -28,7 +28,7 @@ from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.packet import MAX_ROUTE_ID
 from skywire_common.rules import APP_TYPE, AppRule, ForwardRule, PlacedRule
 
-from skywire_node.leases import SETUP_ID_SIZE, Installed, Kept, Setup
+from skywire_node.routing.leases import SETUP_ID_SIZE, Installed, Kept, Setup
 
 RESERVATION_SECONDS = 30.0
 UNUSED_SECONDS = 30.0

@@ -15,8 +15,8 @@ from skywire_common.entries import SignedEntry
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 
-from skywire_node.discovery import Discovery
-from skywire_node.transports import Transport, Transports
+from skywire_node.control.discovery import Discovery
+from skywire_node.link.transports import Transport, Transports
 
 RECONCILE_SECONDS = 30.0
 SOON = 1.0

@@ -24,7 +24,7 @@ from skywire_common.appframes import Frame, FrameBuffer, FrameType, LoopAddr
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr
 
-from skywire_node.app_loop import AppLoop, Confirm
+from skywire_node.apps.loop import AppLoop, Confirm
 from skywire_node.edge import Loop
 
 MAX_WINDOW = 64

@@ -25,8 +25,8 @@ from skywire_common.keys import PublicKey
 from skywire_common.rpc.server import Access, caller
 from skywire_common.rules import APP_TYPE, FORWARD_TYPE
 
-from skywire_node.loop_setup import Answer, Offer
-from skywire_node.table import MAX_IDS_PER_SETUP, Removed, RoutingTable
+from skywire_node.loops.loop_setup import Answer, Offer
+from skywire_node.routing.table import MAX_IDS_PER_SETUP, Removed, RoutingTable
 
 SERVICE = "skywire.node.v1.NodeControl"
 NOISE_MESSAGE_SIZE = 49

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import structlog
 from skywire_common.errors import Failure
 
-from skywire_node.store import Store
-from skywire_node.table import RoutingTable
+from skywire_node.routing.table import RoutingTable
+from skywire_node.state.store import Store
 
 KEEP_SECONDS = 1.0
 # A disk that is full is not written to in full every second.

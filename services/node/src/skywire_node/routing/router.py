@@ -18,9 +18,9 @@ from skywire_common.drops import DropReason
 from skywire_common.packet import HEADER, HEADER_SIZE
 from skywire_common.rules import FORWARD_TYPE
 
-from skywire_node.leases import Installed
 from skywire_node.link.records import Kind
-from skywire_node.table import RoutingTable
+from skywire_node.routing.leases import Installed
+from skywire_node.routing.table import RoutingTable
 
 _ROUTE_ID_AT = 2
 _ROUTE_ID_SIZE = 4

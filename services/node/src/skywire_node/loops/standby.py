@@ -33,11 +33,11 @@ from skywire_common.keys import PublicKey
 from skywire_common.loop.frames import Ping
 from skywire_common.routes import PathPair, nodes
 
-from skywire_node import asides
-from skywire_node.loop_setup import Routes, SetUps
-from skywire_node.loops import Loops
-from skywire_node.racing import race
-from skywire_node.routed_loop import RoutedLoop
+from skywire_node.loops import asides
+from skywire_node.loops.loop_setup import Routes, SetUps
+from skywire_node.loops.loops import Loops
+from skywire_node.loops.racing import race
+from skywire_node.loops.routed_loop import RoutedLoop
 
 KEEP_SECONDS = 10.0
 PING_AGAIN_SECONDS = 0.5  # until the first pong

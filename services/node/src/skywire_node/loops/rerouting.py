@@ -20,11 +20,11 @@ import structlog
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.routes import PathPair
 
-from skywire_node.loop_setup import Routes, SetUps, Wanted
-from skywire_node.loops import Loops
-from skywire_node.racing import race
-from skywire_node.routed_loop import RoutedLoop
-from skywire_node.stories import shown_way
+from skywire_node.loops.loop_setup import Routes, SetUps, Wanted
+from skywire_node.loops.loops import Loops
+from skywire_node.loops.racing import race
+from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.loops.stories import shown_way
 
 PATIENCE = 60.0  # seconds
 FIRST_PAUSE = 0.25

@@ -20,9 +20,9 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from skywire_node.leases import Kept
-from skywire_node.schema import APPS, RULES, TRANSPORTS
-from skywire_node.table import RoutingTable
+from skywire_node.routing.leases import Kept
+from skywire_node.routing.table import RoutingTable
+from skywire_node.state.schema import APPS, RULES, TRANSPORTS
 
 FILE_NAME = "node.sqlite"
 BUSY_MS = 10_000
