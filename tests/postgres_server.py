@@ -74,6 +74,12 @@ class PostgresServer:
         on_path = shutil.which("postgres")
         return found[-1].parent if found else Path(on_path).parent if on_path else None
 
+    @property
+    def pid(self) -> int:
+        """The process that the others are children of."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         settings = [part for option in (*OPTIONS, f"unix_socket_directories={self.root}") for part in ("-c", option)]

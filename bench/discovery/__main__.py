@@ -38,26 +38,34 @@ def module(name: str, *arguments: str) -> Any:
 
 
 @contextmanager
-def bare_server() -> Iterator[str]:
-    """Run the yardstick's server."""
+def bare_server() -> Iterator[tuple[str, int]]:
+    """Run the yardstick's server; yield its address and process."""
     command = [sys.executable, "-m", "bench.discovery.bare"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            yield f"127.0.0.1:{process.stdout.readline().strip()}"
+            yield f"127.0.0.1:{process.stdout.readline().strip()}", process.pid
         finally:
             process.kill()
 
 
-def calls(database: str, url: str, seconds: float) -> dict[str, Any]:
-    """Measure one discovery on one database."""
-    with tempfile.TemporaryDirectory() as directory, bare_server() as bare:
+def calls(database: str, url: str, seconds: float, server: int) -> dict[str, Any]:
+    """Measure one discovery on one database; `server` is the process of PostgreSQL."""
+    with tempfile.TemporaryDirectory() as directory, bare_server() as (bare, bare_pid):
         process = DiscoveryProcess(Path(directory), url.format(directory=directory), limits=UNLIMITED)
         if database == "postgresql":
             process.migrated()
         process.start()
         try:
-            asked = {"grpc": process.grpc, "public_key": str(process.public), "bare": bare, "seconds": seconds}
+            pids = {"server": process.pid} | ({"PostgreSQL": server} if database == "postgresql" else {})
+            asked = {
+                "grpc": process.grpc,
+                "public_key": str(process.public),
+                "bare": bare,
+                "bare_pid": bare_pid,
+                "pids": pids,
+                "seconds": seconds,
+            }
             return dict(module("caller", json.dumps(asked)))
         finally:
             process.stop()
@@ -66,15 +74,15 @@ def calls(database: str, url: str, seconds: float) -> dict[str, Any]:
 def show_calls(database: str, found: dict[str, Any]) -> None:
     """Print the rates as a table."""
     unary = found["bare unary calls"]["per_second"]
-    print(f"\n{database}, 64 callers        per second    of bare   p50 ms   p99 ms   target")
+    print(f"\n{database}, 64 callers        per second    of bare   p50 ms   p99 ms   target   CPU of each, µs")
     for name, one in found.items():
         kind, target = TARGETS.get(name, ("", 0.0))
         ratio = one["per_second"] / unary
         reached = (ratio if kind == "ratio" else one["per_second"]) >= target
         said = f"{target:g} {'ok' if reached else 'MISSED'}" if kind else ""
-        print(
-            f"  {name:34}{one['per_second']:8.0f}   {ratio:7.2f}  {one['p50_ms']:7.1f}  {one['p99_ms']:7.1f}   {said}"
-        )
+        cpu = "  ".join(f"{process} {spent:.0f}" for process, spent in one["cpu_us"].items())
+        times = f"{one['p50_ms']:7.1f}  {one['p99_ms']:7.1f}"
+        print(f"  {name:34}{one['per_second']:8.0f}   {ratio:7.2f}  {times}   {said:11} {cpu}")
 
 
 def show_routes(sizes: list[dict[str, Any]]) -> None:
@@ -110,7 +118,7 @@ def main() -> None:
             for database, url in urls.items():
                 if arguments.database not in (None, database):
                     continue
-                result[database] = calls(database, url, seconds)
+                result[database] = calls(database, url, seconds, server.pid if server else 0)
                 show_calls(database, result[database])
         finally:
             if server is not None:
