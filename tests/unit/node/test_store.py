@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_common.rules import ForwardRule, PlacedRule
 from skywire_node.routing.table import RoutingTable
-from skywire_node.state import store as store_module
+from skywire_node.state import migrate, schema
 from skywire_node.state.keeping import RuleKeeper
-from skywire_node.state.schema import METADATA
 from skywire_node.state.store import FILE_NAME, KeptTransport, Store
 
 NOW, EPOCH = 1000.0, 1_800_000_000.0
@@ -36,6 +36,12 @@ def table_with(count: int) -> RoutingTable:
         rule = ForwardRule(int(EPOCH) + 7200, rng.randrange(1, 1 << 32), UUID(int=rng.getrandbits(128)))
         table.install(setup, [PlacedRule(route_id, rule, UUID(int=5))], NOW, EPOCH, owner=REMOTE)
     return table
+
+
+def execute(directory: Path, statement: str, *values: object) -> None:
+    """Do something to the file behind the store's back."""
+    with closing(sqlite3.connect(directory / FILE_NAME)) as db, db:
+        db.execute(statement, values)
 
 
 async def restarted(directory: Path) -> RoutingTable:
@@ -69,14 +75,12 @@ async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkey
     store = await Store.open(tmp_path)
     table = table_with(3)
     keeper = RuleKeeper(store, table, monotonic=lambda: NOW, epoch=lambda: EPOCH)
-    async with store._engine.begin() as connection:
-        await connection.execute(sa.text("ALTER TABLE rules RENAME TO elsewhere"))
+    execute(tmp_path, "ALTER TABLE rules RENAME TO elsewhere")
     await keeper.keep()
     assert "no such table" in keeper.reason
     first = next(iter(table.rules))
     table.drop([first])
-    async with store._engine.begin() as connection:
-        await connection.execute(sa.text("ALTER TABLE elsewhere RENAME TO rules"))
+    execute(tmp_path, "ALTER TABLE elsewhere RENAME TO rules")
     await keeper.keep()
     assert keeper.reason == ""
     await store.close()
@@ -88,8 +92,7 @@ async def test_a_row_that_makes_no_sense_costs_only_itself(tmp_path: Path) -> No
     table = table_with(2)
     await store.keep_rules(table, NOW, EPOCH)
     broken = next(iter(table.rules))
-    async with store._engine.begin() as connection:
-        await connection.execute(sa.text("UPDATE rules SET rule = x'00ff' WHERE route_id = :n"), {"n": broken})
+    execute(tmp_path, "UPDATE rules SET rule = x'00ff' WHERE route_id = ?", broken)
     assert {kept.route_id for kept in await store.load_rules()} == set(table.rules) - {broken}
     await store.close()
 
@@ -118,15 +121,40 @@ async def test_transports_and_auto_start_come_back(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_the_migrations_lead_to_the_schema(tmp_path: Path) -> None:
+def columns(file: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Return name, type, NOT NULL, default and place in the key of every column of every table; and the revision."""
+    with closing(sqlite3.connect(file)) as db:
+        names = [name for (name,) in db.execute("SELECT name FROM sqlite_master ORDER BY name")]
+        found = {name: db.execute(f"PRAGMA table_info({name})").fetchall() for name in names}
+        return found | {"revision": db.execute("SELECT version_num FROM alembic_version").fetchall()}
+
+
+async def test_a_new_file_is_what_the_migrations_lead_to(tmp_path: Path) -> None:
+    await (await Store.open(tmp_path)).close()
+    migrate.upgrade(tmp_path / "migrated")
+    assert columns(tmp_path / FILE_NAME) == columns(tmp_path / "migrated")
+    assert {"rules", "transports", "apps"} <= columns(tmp_path / "migrated").keys()
+
+
+async def test_a_file_of_no_revision_is_migrated(tmp_path: Path) -> None:
+    execute(tmp_path, "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, PRIMARY KEY (version_num))")
     store = await Store.open(tmp_path)
-
-    def drift(connection: sa.Connection) -> object:
-        return compare_metadata(MigrationContext.configure(connection), METADATA)
-
-    async with store._engine.connect() as connection:
-        assert await connection.run_sync(drift) == []
+    await store.keep_auto_start("chat", True)
+    assert await store.load_auto_start() == {"chat": True}
     await store.close()
+
+
+async def test_a_file_of_a_newer_node_is_refused_with_a_reason(tmp_path: Path) -> None:
+    await (await Store.open(tmp_path)).close()
+    execute(tmp_path, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Failure, match="9999") as caught:
+        await Store.open(tmp_path)
+    assert caught.value.code is ErrorCode.UNAVAILABLE
+
+
+def test_a_node_starts_without_sqlalchemy() -> None:
+    script = "import sys, skywire_node.__main__; sys.exit('sqlalchemy' in sys.modules or 'alembic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 async def test_a_file_that_is_no_database_is_refused_with_a_reason(tmp_path: Path) -> None:
@@ -145,5 +173,5 @@ async def test_a_directory_that_cannot_be_made_is_refused_with_a_reason(tmp_path
 
 def test_the_names_of_the_migrations_tell_the_newest_one() -> None:
     config = Config()
-    config.set_main_option("script_location", str(store_module._MIGRATIONS))
-    assert ScriptDirectory.from_config(config).get_current_head() == store_module.head()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.head()

@@ -1,44 +1,53 @@
-"""Tables of the node's own SQLite file; `migrations` brings a file of any age to them."""
+"""Tables of the node's own SQLite file. A new file gets them at once; `migrate` brings a file of any age to them.
+
+rules        one row per rule that survives a restart (routing.leases.Kept)
+transports   one row per transport that is wanted or was settled, with its counts (store.KeptTransport)
+apps         whether an app starts with the node, where its owner chose
+"""
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+from pathlib import Path
 
-METADATA = sa.MetaData()
+MIGRATIONS = Path(__file__).parent / "migrations"
 
-RULES = sa.Table(
-    "rules",
-    METADATA,
-    sa.Column("route_id", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("owner", sa.LargeBinary, nullable=False),
-    sa.Column("setup_id", sa.LargeBinary, nullable=False),
-    sa.Column("rule", sa.LargeBinary, nullable=False),
-    sa.Column("from_transport", sa.LargeBinary, nullable=False),
-    sa.Column("lapses", sa.Float, nullable=False),
-    sa.Column("used", sa.Boolean, nullable=False),
-    sa.Column("packets", sa.Integer, nullable=False),
-    sa.Column("bytes", sa.Integer, nullable=False),
+TABLES = (
+    """
+    CREATE TABLE rules (
+        route_id INTEGER NOT NULL,
+        owner BLOB NOT NULL,
+        setup_id BLOB NOT NULL,
+        rule BLOB NOT NULL,
+        from_transport BLOB NOT NULL,
+        lapses FLOAT NOT NULL,
+        used BOOLEAN NOT NULL,
+        packets INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (route_id)
+    )
+    """,
+    """
+    CREATE TABLE transports (
+        transport_id BLOB NOT NULL,
+        remote BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        public BOOLEAN NOT NULL,
+        address TEXT NOT NULL,
+        wanted BOOLEAN NOT NULL,
+        entry BLOB NOT NULL,
+        bytes_sent INTEGER NOT NULL,
+        bytes_received INTEGER NOT NULL,
+        packets_sent INTEGER NOT NULL,
+        packets_received INTEGER NOT NULL,
+        PRIMARY KEY (transport_id)
+    )
+    """,
+    "CREATE TABLE apps (name TEXT NOT NULL, auto_start BOOLEAN NOT NULL, PRIMARY KEY (name))",
+    # As alembic makes it.
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, PRIMARY KEY (version_num))",
 )
 
-TRANSPORTS = sa.Table(
-    "transports",
-    METADATA,
-    sa.Column("transport_id", sa.LargeBinary, primary_key=True),
-    sa.Column("remote", sa.LargeBinary, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("public", sa.Boolean, nullable=False),
-    sa.Column("address", sa.Text, nullable=False),
-    sa.Column("wanted", sa.Boolean, nullable=False),
-    sa.Column("entry", sa.LargeBinary, nullable=False),
-    sa.Column("bytes_sent", sa.Integer, nullable=False),
-    sa.Column("bytes_received", sa.Integer, nullable=False),
-    sa.Column("packets_sent", sa.Integer, nullable=False),
-    sa.Column("packets_received", sa.Integer, nullable=False),
-)
 
-APPS = sa.Table(
-    "apps",
-    METADATA,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("auto_start", sa.Boolean, nullable=False),
-)
+def head() -> str:
+    """Return the newest revision of the schema: migrations are numbered in the names of their files."""
+    return max(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
