@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import psycopg
 from skywire_common.errors import Failure
 from sqlalchemy import Connection
-from sqlalchemy.engine import make_url
 from structlog.typing import FilteringBoundLogger
 
 from skywire_transport_discovery.feed import Feed
 from skywire_transport_discovery.registry import Registry
 from skywire_transport_discovery.store import changes, migrate, nodes, prune
-from skywire_transport_discovery.store.postgres import CONNECT_S
 
 SWEEP_S = 0.5
 PRUNE_S = 5.0
@@ -117,18 +114,15 @@ class Upkeep:
 
     async def listen(self, url: str) -> None:
         """Turn PostgreSQL's notifications into hints, for ever; without them polling is enough."""
-        dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+        # SQLite's processes need no driver of PostgreSQL's.
+        from skywire_transport_discovery.store.postgres import notifications
+
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(
-                    dsn, autocommit=True, connect_timeout=CONNECT_S, application_name="skywire-discovery listen"
-                ) as connection:
-                    await connection.execute(f"LISTEN {changes.CHANNEL}")
+                async for _ in notifications(url, changes.CHANNEL):
                     self._feed.hint()
-                    async for _ in connection.notifies():
-                        self._feed.hint()
-            except (psycopg.Error, OSError) as error:
-                self._log.debug("no notifications", reason=str(error))
+            except Failure as failure:
+                self._log.debug("no notifications", reason=failure.cause)
             await asyncio.sleep(LISTEN_RETRY_S)
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, make_url
 
-from skywire_transport_discovery.store.postgres import Postgres
-from skywire_transport_discovery.store.sqlite import Sqlite
+if TYPE_CHECKING:
+    from skywire_transport_discovery.store.postgres import Postgres
+    from skywire_transport_discovery.store.sqlite import Sqlite
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +37,7 @@ class Database:
     def __init__(self, url: str) -> None:
         parsed = check_url(url)
         self.dialect = parsed.get_backend_name()
-        self._backend = Sqlite(parsed) if self.dialect == "sqlite" else Postgres(parsed)
+        self._backend = _backend(parsed)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def write(self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -71,3 +72,14 @@ class Database:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
+
+
+def _backend(url: URL) -> Sqlite | Postgres:
+    """Load one driver: the other's would cost a tenth of a start."""
+    if url.get_backend_name() == "sqlite":
+        from skywire_transport_discovery.store.sqlite import Sqlite
+
+        return Sqlite(url)
+    from skywire_transport_discovery.store.postgres import Postgres
+
+    return Postgres(url)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from skywire_common.errors import Failure
 from skywire_common.keys import PublicKey
 from sqlalchemy import Connection, Executable, Row, bindparam, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from skywire_transport_discovery.standing import LEASE_MS, Endpoint, Heartbeat, Node, renew
 from skywire_transport_discovery.store import changes, transports
 from skywire_transport_discovery.store.changes import Cause, Change
 from skywire_transport_discovery.store.schema import counters, node_days, nodes, now_ms
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 DAY_MS = 86_400_000
 # Leases that one sweep ends; the next follows at once.
@@ -30,7 +32,14 @@ _ANY_KEY = select(nodes.c.key).where(nodes.c.key == bindparam("key"))
 
 def upsert(db: Connection, table: Any) -> sqlite.Insert | postgresql.Insert:
     """Return an insert that knows `on_conflict_do_update` for the connection's database."""
-    return sqlite.insert(table) if db.dialect.name == "sqlite" else postgresql.insert(table)
+    # One dialect is loaded anyway, for the engine; the other would cost a twentieth of a start.
+    if db.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
 
 
 def _stored(epoch: int) -> int:

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
-from sqlalchemy import URL, Connection, event, exc
+from sqlalchemy import URL, Connection, event, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from skywire_transport_discovery.store import migrate
@@ -85,6 +85,21 @@ class Postgres:
     async def close(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
+
+
+async def notifications(url: str, channel: str) -> AsyncIterator[None]:
+    """Listen on a channel: yield once it is heard, and with every notification; raises Failure when it is lost."""
+    dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        async with await psycopg.AsyncConnection.connect(
+            dsn, autocommit=True, connect_timeout=CONNECT_S, application_name="skywire-discovery listen"
+        ) as connection:
+            await connection.execute(f"LISTEN {channel}")
+            yield
+            async for _ in connection.notifies():
+                yield
+    except (psycopg.Error, OSError) as error:
+        raise unavailable(error) from error
 
 
 @contextlib.asynccontextmanager
