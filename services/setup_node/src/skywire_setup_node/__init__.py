@@ -1,0 +1,3 @@
+"""The setup node."""
+
+import skywire_common.runtime.plain_structlog  # noqa: F401 - before any module imports structlog

@@ -1,0 +1,3 @@
+"""The transport discovery."""
+
+import skywire_common.runtime.plain_structlog  # noqa: F401 - before any module imports structlog
