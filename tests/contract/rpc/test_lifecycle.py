@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -13,12 +14,16 @@ import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from skywire.common.v1 import process_pb2 as pb
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.rpc import gate
 from skywire_common.rpc.client import RpcChannel
+from skywire_common.rpc.health import ALIVE
+from skywire_common.rpc.process import SERVICE as PROCESS
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import Access, RpcServer
+from skywire_common.runtime import logging
 
 from .conftest import ACCESS, LOCAL, OPEN, SERVICE, SIGNED, WATCH, Tiny, World, add_tiny_to_server
 
@@ -88,7 +93,7 @@ async def test_not_serving_until_said_so() -> None:
         made.serving(SERVICE, yes=False)
         assert await status(stub, "") == NOT_SERVING
         listed = await stub.List(health_pb2.HealthListRequest(), timeout=WAIT_S)
-        assert set(listed.statuses) == {"", SERVICE}
+        assert set(listed.statuses) == {"", ALIVE, SERVICE}
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await status(stub, "no.such.Service")
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
@@ -277,3 +282,79 @@ async def test_nothing_is_left_of_many_channels(world: World) -> None:
         await once()
     await until(lambda: descriptors() <= before + 2)
     await until(lambda: len(asyncio.all_tasks()) <= tasks)
+
+
+async def test_probes_are_answered_apart_until_all_else_has_ended() -> None:
+    made = server()
+    tiny = Tiny()
+    made.add(add_tiny_to_server, tiny, SERVICE)
+    address = await made.listen("127.0.0.1:0")
+    probes = await made.listen_for_probes("127.0.0.1:0")
+    await made.start()
+    secret = SecretKey.generate()
+    channel = RpcChannel(address, None, secret)
+    async with grpc.aio.insecure_channel(probes) as probing:
+        stub = health_pb2_grpc.HealthStub(probing)
+        # Alive while it is not ready: what it waits for is no reason to end it.
+        assert (await status(stub, ALIVE), await status(stub, "")) == (SERVING, NOT_SERVING)
+        made.serving(SERVICE, yes=True)
+        assert await status(stub, "") == SERVING
+        other = RpcChannel(probes, None, secret)
+        with pytest.raises(Failure) as caught:
+            await other.call(OPEN, StringValue(value="a"), StringValue, timeout=WAIT_S, signed=False)
+        assert caught.value.code is ErrorCode.UNIMPLEMENTED
+        await other.close()
+        # While a call drains, the probe says why nobody else should come.
+        tiny.release.clear()
+        under_way = asyncio.ensure_future(
+            channel.call(OPEN, StringValue(value="last"), StringValue, timeout=WAIT_S, signed=False)
+        )
+        await until(lambda: tiny.under_way == 1)
+        stopping = asyncio.ensure_future(made.stop(WAIT_S))
+        async with asyncio.timeout(WAIT_S):
+            while await status(stub, "") == SERVING:
+                await asyncio.sleep(0.005)
+        assert await status(stub, ALIVE) == SERVING
+        tiny.release.set()
+        assert (await under_way).value == "last"
+        await stopping
+    await channel.close()
+
+
+async def test_a_process_says_what_it_is_and_its_owner_sets_its_log_level(short_path: Path) -> None:
+    made = server({})
+    made.add_process("skywire-tiny", "skywire-common")
+    address = await made.listen("127.0.0.1:0")
+    await made.listen(f"unix:{short_path / 'admin.sock'}")
+    await made.start()
+    over_tcp = RpcChannel(address, None, None)
+    local = RpcChannel(f"unix:{short_path / 'admin.sock'}", None, None)
+    process = f"/{PROCESS}/"
+    said = await over_tcp.call(
+        f"{process}GetBuildInfo", pb.GetBuildInfoRequest(), pb.GetBuildInfoResponse, timeout=WAIT_S, signed=False
+    )
+    assert said.service == "skywire-tiny"
+    assert said.build.version == importlib.metadata.version("skywire-common")
+    assert len(said.build.public_key) == 33
+    before = logging.current_level()
+    for level in ("debug", "error", before):
+        request = pb.SetLogLevelRequest(level=level)
+        with pytest.raises(Failure) as caught:
+            await over_tcp.call(f"{process}SetLogLevel", request, pb.SetLogLevelResponse, timeout=WAIT_S, signed=False)
+        assert caught.value.code is ErrorCode.PERMISSION_DENIED
+        await local.call(f"{process}SetLogLevel", request, pb.SetLogLevelResponse, timeout=WAIT_S, signed=False)
+        found = await local.call(
+            f"{process}GetLogLevel", pb.GetLogLevelRequest(), pb.GetLogLevelResponse, timeout=WAIT_S, signed=False
+        )
+        assert found.level == logging.current_level() == level
+    with pytest.raises(Failure, match="one of debug, info, warning, error"):
+        await local.call(
+            f"{process}SetLogLevel",
+            pb.SetLogLevelRequest(level="loud"),
+            pb.SetLogLevelResponse,
+            timeout=WAIT_S,
+            signed=False,
+        )
+    await over_tcp.close()
+    await local.close()
+    await made.stop(0)

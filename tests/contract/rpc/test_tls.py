@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
+import ssl
 from pathlib import Path
 
+import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from authority import Authority
 from google.protobuf.wrappers_pb2 import StringValue
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import RpcServer
-from skywire_common.rpc.tls import channel_credentials, server_credentials
+from skywire_common.rpc.tls import CHECK_S, Watched, channel_credentials, server_credentials
+from skywire_common.runtime import metrics
 from skywire_common.runtime.config import TlsFiles
 
 from .conftest import ACCESS, SERVICE, SIGNED, Tiny, add_tiny_to_server
-
-NOW = datetime.datetime.now(datetime.UTC)
-
-
-class Authority:
-    """Makes certificates for 127.0.0.1 in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
-        certificate = self._build(self._name, self._key).add_extension(x509.BasicConstraints(True, None), True)
-        self.ca = directory / "ca.pem"
-        self.ca.write_bytes(self._signed(certificate))
-
-    def _build(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - datetime.timedelta(minutes=5))
-            .not_valid_after(NOW + datetime.timedelta(hours=1))
-        )
-
-    def _signed(self, builder: x509.CertificateBuilder) -> bytes:
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Return the paths of a certificate and its key, mode 0600."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        certificate, secret = self._directory / f"{name}.pem", self._directory / f"{name}.key"
-        certificate.write_bytes(self._signed(self._build(subject, key).add_extension(address, False)))
-        secret.touch(mode=0o600)
-        secret.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
-        return certificate, secret
 
 
 @pytest.fixture
@@ -127,3 +82,117 @@ def test_what_is_missing_is_said(authority: Authority, tmp_path: Path) -> None:
         channel_credentials(TlsFiles(key=key))
     with pytest.raises(LocalError, match="nowhere"):
         channel_credentials(TlsFiles(ca=tmp_path / "nowhere"))
+
+
+class Clock:
+    """A clock that a test sets forward, so that the next look at the files is due."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def later(self) -> None:
+        self.now += CHECK_S
+
+
+def test_files_are_looked_at_no_more_than_once_a_second(authority: Authority) -> None:
+    certificate, key = authority.issue("server")
+    clock = Clock()
+    reads: list[int] = []
+    watched = Watched(TlsFiles(certificate=certificate, key=key), lambda _: reads.append(1), clock)
+    authority.issue("server")
+    assert not watched.changed()
+    clock.later()
+    assert watched.changed()
+    clock.later()
+    assert not watched.changed()
+    assert len(reads) == 2
+
+
+async def test_a_listener_and_a_channel_take_new_certificates_without_a_restart(
+    authority: Authority, secret: SecretKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skywire_common.rpc.tls.CHECK_S", 0.0)
+    certificate, key = authority.issue("server")
+    client_certificate, client_key = authority.issue("client")
+    server = RpcServer(secret, ACCESS, replays=MemoryReplays())
+    server.add(add_tiny_to_server, Tiny(), SERVICE)
+    address = await server.listen("127.0.0.1:0", TlsFiles(certificate=certificate, key=key, ca=authority.ca))
+    await server.start()
+    files = TlsFiles(certificate=client_certificate, key=client_key, ca=authority.ca)
+    channel = RpcChannel(address, secret.public, secret, tls=files)
+
+    async def call() -> str:
+        answer = await channel.call(SIGNED, StringValue(value="hello"), StringValue, timeout=10)
+        return answer.value
+
+    assert await call() == "hello"
+    # A whole new authority, written over the old one as a certificate's renewal does.
+    (authority.ca.parent / "new").mkdir()
+    new = Authority(authority.ca.parent / "new")
+    for name, place in (("server", certificate), ("client", client_certificate)):
+        fresh, fresh_key = new.issue(name)
+        fresh_key.replace(place.with_suffix(".key"))
+        fresh.replace(place)
+    old_ca = authority.ca.read_bytes()
+    new.ca.replace(authority.ca)
+    # The channel that was open goes on, with a new connection; who believes the old authority is refused.
+    assert await call() == "hello"
+    old = authority.ca.with_name("old.pem")
+    old.write_bytes(old_ca)
+    with pytest.raises(Failure):
+        await say(address, secret, TlsFiles(certificate=client_certificate, key=client_key, ca=old))
+    await channel.close()
+    await server.stop(0)
+
+
+async def test_files_that_cannot_be_used_leave_the_former_in_force(
+    authority: Authority, secret: SecretKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skywire_common.rpc.tls.CHECK_S", 0.0)
+    certificate, key = authority.issue("server")
+    server = RpcServer(secret, ACCESS, replays=MemoryReplays())
+    server.add(add_tiny_to_server, Tiny(), SERVICE)
+    address = await server.listen("127.0.0.1:0", TlsFiles(certificate=certificate, key=key))
+    await server.start()
+    ca = TlsFiles(ca=authority.ca)
+    for broken in (b"", b"no certificate", authority.issue("other")[0].read_bytes()):
+        certificate.write_bytes(broken)
+        assert await say(address, secret, ca) == "hello"
+    certificate.unlink()
+    assert await say(address, secret, ca) == "hello"
+    await server.stop(0)
+
+
+async def test_metrics_over_tls_with_certificates_that_change(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skywire_common.rpc.tls.CHECK_S", 0.0)
+    certificate, key = authority.issue("server")
+    served = await metrics.serve(
+        metrics.new_registry(), "127.0.0.1:0", TlsFiles(certificate=certificate, key=key, ca=authority.ca)
+    )
+    pair = authority.issue("client")
+
+    async def scrape(client: tuple[Path, Path] | None) -> str:
+        context = ssl.create_default_context(cafile=str(authority.ca))
+        if client is not None:
+            context.load_cert_chain(*client)
+        async with httpx.AsyncClient(verify=context) as asking:
+            return (await asking.get(f"https://{served.address}/metrics")).text
+
+    assert "process_open_fds" in await scrape(pair)
+    with pytest.raises(httpx.HTTPError):
+        await scrape(None)
+    (authority.ca.parent / "new").mkdir()
+    new = Authority(authority.ca.parent / "new")
+    fresh, fresh_key = new.issue("server")
+    fresh_key.replace(key)
+    fresh.replace(certificate)
+    new.ca.replace(authority.ca)
+    assert "process_open_fds" in await scrape(new.issue("client"))
+    with pytest.raises(httpx.HTTPError):
+        await scrape(pair)
+    await served.close()

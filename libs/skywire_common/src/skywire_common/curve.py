@@ -15,13 +15,13 @@ import coincurve
 
 from skywire_common.errors import DecodeError, LocalError
 from skywire_common.keys import PublicKey
+from skywire_common.private_files import check_private
 
 SECRET_KEY_SIZE = 32
 SIGNATURE_SIZE = 65
 DH_SIZE = 33
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _MAX_RECOVERY_ID = 3
-_OTHERS_MAY = 0o077
 
 
 class SecretKey:
@@ -57,10 +57,8 @@ class SecretKey:
 
     @classmethod
     def load(cls, path: Path) -> SecretKey:
-        """Read a key file; raises LocalError if others may read it (its mode must be 0600)."""
-        mode = path.stat().st_mode
-        if mode & _OTHERS_MAY:
-            raise LocalError(f"{path} may be read by others (mode {mode & 0o777:04o}): run chmod 600 {path}")
+        """Read a key file; raises LocalError if others may read it (mode 0600; see private_files)."""
+        check_private(path)
         return cls.parse(path.read_text())
 
     @cached_property

@@ -7,9 +7,7 @@ from typing import NoReturn
 from skywire_common.runtime import service as runtime
 
 from skywire_node.config import NodeSettings, first
-from skywire_node.node import start
-
-NAME = "skywire-node"
+from skywire_node.node import NAME, start
 
 
 def main() -> NoReturn:

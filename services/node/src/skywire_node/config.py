@@ -14,9 +14,11 @@ from skywire_common.runtime.config import (
     HexKey,
     KeyFile,
     ListenAddress,
+    Open,
     Peer,
     Section,
     ServiceSettings,
+    SocketPath,
     TlsFiles,
     setting,
 )
@@ -28,8 +30,6 @@ MAX_TRANSPORTS = 1_024
 MAX_SETUP_NODES = 16
 # Below it ports are reserved for named apps (wire.md, App pipe); from 49152 up they are for dialling loops.
 FIRST_DIALLING_PORT = 49_152
-# What the kernel takes for a unix socket's path, with its end.
-MAX_SOCKET_PATH = 107
 _APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
@@ -37,12 +37,6 @@ def _app_word(value: str) -> str:
     """Check a name or version that becomes part of a path."""
     if not _APP_NAME.fullmatch(value) or ".." in value:
         raise ValueError("letters, digits, '.', '_' and '-', at most 64, the first one a letter or digit")
-    return value
-
-
-def _socket_path(value: Path) -> Path:
-    if len(str(value).encode()) > MAX_SOCKET_PATH:
-        raise ValueError(f"the path of a unix socket has at most {MAX_SOCKET_PATH} bytes: choose a shorter one")
     return value
 
 
@@ -102,11 +96,13 @@ class Interfaces(Section):
     link: ListenAddress = setting("where links are accepted", default="127.0.0.1:0")
     control: ListenAddress = setting("NodeControl, for setup nodes", default="127.0.0.1:0")
     metrics: ListenAddress = setting("GET /metrics", default="127.0.0.1:0")
-    admin: Annotated[Path, AfterValidator(_socket_path)] = setting("the owner's unix socket, mode 0600")
+    admin: SocketPath = setting("the owner's unix socket, mode 0600")
     # What other nodes shall dial where it is not what was bound, for example behind NAT.
     announced_link: Address | None = setting("what others dial for links; unset: what was bound", default=None)
     announced_control: Address | None = setting("what setup nodes dial; unset: what was bound", default=None)
     control_tls: TlsFiles | None = setting("TLS of the control interface", default=None)
+    metrics_tls: TlsFiles | None = setting("TLS of the metrics interface", default=None)
+    health: ListenAddress | None = setting("grpc.health.v1 alone, in plain text, for probes", default=None)
 
 
 class Limits(Section):
@@ -143,6 +139,14 @@ class NodeSettings(ServiceSettings):
     heartbeat_s: float = setting(
         "between heartbeats, ±20 %; the discovery's lease is three times as long", unit="s", default=20.0, gt=0, le=30
     )
+
+    def without_tls(self) -> list[Open]:
+        """Name the listeners that have no TLS; links have Noise."""
+        shown = self.interfaces
+        return [
+            *([] if shown.control_tls else [Open("interfaces.control", shown.control)]),
+            *([] if shown.metrics_tls else [Open("interfaces.metrics", shown.metrics)]),
+        ]
 
     def trusted(self) -> frozenset[PublicKey]:
         """Return the keys that may call NodeControl."""

@@ -18,6 +18,7 @@ from skywire.node.v1 import node_admin_pb2_grpc, node_control_pb2_grpc
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
+from skywire_common.rpc.beside import listen_beside
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import RpcServer
@@ -46,6 +47,7 @@ from skywire_node.plane import DataPlane
 from skywire_node.state.keeping import RuleKeeper
 from skywire_node.state.store import KeptTransport, Store
 
+NAME = "skywire-node"
 SHARE_FOR_APPS = 0.4  # of the grace; their loops get the same again
 
 log = structlog.get_logger(part="node")
@@ -155,8 +157,9 @@ class Node:
     async def _serve(self) -> None:
         settings, scope, plane = self._settings, self._scope, self.plane
         registry = metrics.new_registry()
+        metrics.show_build(registry, NAME, NAME)
         self._export(registry)
-        shown = await metrics.serve(registry, settings.interfaces.metrics)
+        shown = await metrics.serve(registry, settings.interfaces.metrics, settings.interfaces.metrics_tls)
         scope.defer(shown.close)
         trusted = settings.trusted()
         server = RpcServer(
@@ -184,7 +187,9 @@ class Node:
             ),
             admin.SERVICE,
         )
+        server.add_process(NAME, NAME)
         admin_socket = _place_for(settings.interfaces.admin)
+        self._interfaces |= await listen_beside(server, settings.interfaces.health, None)
         self._interfaces["admin"] = await server.listen(f"unix:{admin_socket}")
         self._interfaces["control"] = await server.listen(settings.interfaces.control, settings.interfaces.control_tls)
         self._interfaces["metrics"] = shown.address
@@ -239,6 +244,8 @@ class Node:
             if kept.wanted:
                 self.plane.transports.keep(kept.remote, public=kept.public, address=kept.address, kind=kept.kind)
         for wanted in self._settings.transports:
+            if wanted.public_key == self._secret.public:
+                continue  # one list for all nodes of a network names this one too
             self.plane.transports.keep(
                 wanted.public_key, public=wanted.public, address=wanted.address or "", kind=wanted.type
             )

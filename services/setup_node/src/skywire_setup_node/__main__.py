@@ -9,6 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 from skywire.setup_node.v1 import setup_node_pb2_grpc as pb_grpc
 from skywire_common.curve import SecretKey
+from skywire_common.rpc.beside import listen_beside
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import RpcServer
@@ -53,16 +54,26 @@ async def start(settings: SetupNodeSettings, scope: Scope) -> Ready:
     scope.defer(installer.drain)
 
     registry = metrics.new_registry()
+    metrics.show_build(registry, NAME, NAME)
     _export(registry, installer, directory)
-    shown = await metrics.serve(registry, settings.interfaces.metrics)
+    listeners = settings.interfaces
+    shown = await metrics.serve(registry, listeners.metrics, listeners.metrics_tls)
     scope.defer(shown.close)
-    server = RpcServer(secret, ACCESS, replays=MemoryReplays(), registry=registry)
+    server = RpcServer(
+        secret,
+        ACCESS,
+        replays=MemoryReplays(),
+        registry=registry,
+        connection_age_s=settings.connection_age_s,
+    )
+    server.add_process(NAME, NAME)
     server.add(pb_grpc.add_SetupNodeServicer_to_server, SetupNodeService(installer, nodes, clock), SERVICE)
-    address = await server.listen(settings.interfaces.grpc, settings.interfaces.grpc_tls)
+    interfaces = {"grpc": await server.listen(listeners.grpc, listeners.grpc_tls), "metrics": shown.address}
+    interfaces |= await listen_beside(server, listeners.health, listeners.admin)
     await server.start()
     scope.defer(lambda: server.stop(scope.grace))
     server.serving(SERVICE, yes=True)
-    return Ready(secret.public, {"grpc": address, "metrics": shown.address})
+    return Ready(secret.public, interfaces)
 
 
 def _export(registry: CollectorRegistry, installer: Installer, directory: Directory) -> None:

@@ -13,10 +13,8 @@ from skywire_common.runtime import service
 from skywire_common.runtime.config import ConfigError, load
 
 from skywire_transport_discovery.config import Settings, first
-from skywire_transport_discovery.service import start
+from skywire_transport_discovery.service import NAME, start
 from skywire_transport_discovery.store.database import Database
-
-NAME = "skywire-discovery"
 
 
 def main() -> NoReturn:

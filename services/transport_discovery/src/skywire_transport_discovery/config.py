@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, field_validator
-from skywire_common.runtime.config import KeyFile, ListenAddress, Section, ServiceSettings, TlsFiles, setting
+from skywire_common.runtime.config import (
+    KeyFile,
+    ListenAddress,
+    Open,
+    Section,
+    ServiceSettings,
+    SocketPath,
+    TlsFiles,
+    setting,
+)
 from sqlalchemy.exc import ArgumentError
 
 from skywire_transport_discovery.store.database import check_url
@@ -18,6 +27,8 @@ class Interfaces(Section):
 
     grpc: ListenAddress = setting("the services over gRPC", default="127.0.0.1:0")
     http: ListenAddress = setting("the original's HTTP API and GET /metrics", default="127.0.0.1:0")
+    health: ListenAddress | None = setting("grpc.health.v1 alone, in plain text, for probes", default=None)
+    admin: SocketPath | None = setting("the owner's unix socket, mode 0600: the log level", default=None)
 
 
 class Limits(Section):
@@ -39,7 +50,18 @@ class Settings(ServiceSettings):
     database_url: SecretStr = setting("sqlite+aiosqlite:////path/to/file, or postgresql+psycopg://user@host/name")
     interfaces: Interfaces = setting("where it listens", default=Interfaces())
     grpc_tls: TlsFiles | None = setting("TLS of the grpc interface", default=None)
+    http_tls: TlsFiles | None = setting("TLS of the http interface", default=None)
+    connection_age_s: float = setting(
+        "after it a client is asked to connect anew; 0: never", unit="s", default=0.0, ge=0, le=86_400
+    )
     limits: Limits = setting("what one key may have and do", default=Limits())
+
+    def without_tls(self) -> list[Open]:
+        """Name the listeners that have no TLS."""
+        return [
+            *([] if self.grpc_tls else [Open("interfaces.grpc", self.interfaces.grpc)]),
+            *([] if self.http_tls else [Open("interfaces.http", self.interfaces.http)]),
+        ]
 
     @field_validator("database_url")
     @classmethod

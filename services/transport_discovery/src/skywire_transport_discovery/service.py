@@ -7,6 +7,7 @@ import importlib.metadata
 from skywire.transport_discovery.v1 import transport_discovery_pb2_grpc as pb_grpc
 from skywire_common.curve import SecretKey
 from skywire_common.errors import LocalError
+from skywire_common.rpc.beside import listen_beside
 from skywire_common.rpc.server import Access, RpcServer
 from skywire_common.runtime import metrics
 from skywire_common.runtime.config import ConfigError
@@ -25,6 +26,7 @@ from skywire_transport_discovery.rpc.transports import TransportDiscovery
 from skywire_transport_discovery.store.database import Database
 from skywire_transport_discovery.upkeep import Upkeep
 
+NAME, DISTRIBUTION = "skywire-discovery", "skywire-transport-discovery"
 PACKAGE = "skywire.transport_discovery.v1"
 TRANSPORTS, NODES, ROUTES = (f"{PACKAGE}.{name}" for name in ("TransportDiscovery", "NodeDirectory", "RouteFinder"))
 ACCESS = {
@@ -54,8 +56,10 @@ async def start(settings: Settings, scope: Scope) -> Ready:
     registry = Registry(database, Feed(database), settings.limits.transports_per_node)
     scope.defer(registry.close)
     collected = metrics.new_registry()
+    metrics.show_build(collected, NAME, DISTRIBUTION)
 
-    server = RpcServer(secret, ACCESS, replays=registry, registry=collected)
+    server = RpcServer(secret, ACCESS, replays=registry, registry=collected, connection_age_s=settings.connection_age_s)
+    server.add_process(NAME, DISTRIBUTION)
 
     def told(serving: bool) -> None:
         server.serving(TRANSPORTS, serving)
@@ -66,7 +70,7 @@ async def start(settings: Settings, scope: Scope) -> Ready:
     upkeep = Upkeep(registry, scope.log, told)
     expose(collected, registry, upkeep)
     quotas = Quotas(settings.limits.registrations_per_minute)
-    version = importlib.metadata.version("skywire-transport-discovery")
+    version = importlib.metadata.version(DISTRIBUTION)
     server.add(
         pb_grpc.add_TransportDiscoveryServicer_to_server,
         TransportDiscovery(registry, quotas, secret.public, version, lambda: upkeep.problem),
@@ -75,6 +79,7 @@ async def start(settings: Settings, scope: Scope) -> Ready:
     server.add(pb_grpc.add_NodeDirectoryServicer_to_server, NodeDirectory(registry), NODES)
     server.add(pb_grpc.add_RouteFinderServicer_to_server, RouteFinder(registry), ROUTES)
     interfaces = {"grpc": await server.listen(settings.interfaces.grpc, settings.grpc_tls)}
+    interfaces |= await listen_beside(server, settings.interfaces.health, settings.interfaces.admin)
     await server.start()
     scope.spawn(upkeep.follow(), "follow the log")
     scope.spawn(upkeep.sweep(), "end leases")
@@ -82,7 +87,7 @@ async def start(settings: Settings, scope: Scope) -> Ready:
     if database.dialect == "postgresql":
         scope.spawn(upkeep.listen(url), "listen")
     app = make_app(registry, quotas, lambda: upkeep.problem, collected)
-    http = await serve(Counted(app, collected), settings.interfaces.http, settings.grace_s)
+    http = await serve(Counted(app, collected), settings.interfaces.http, settings.grace_s, settings.http_tls)
     interfaces["http"] = http.address
     scope.defer(http.close)
     # Last deferred, first closed: no new calls while the rest goes on until those under way are answered.

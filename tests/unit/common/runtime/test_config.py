@@ -18,6 +18,7 @@ from skywire_common.runtime.config import (
     HexKey,
     KeyFile,
     ListenAddress,
+    Open,
     Peer,
     Section,
     ServiceSettings,
@@ -216,3 +217,33 @@ def test_any_document_is_loaded_or_refused(tmp_path: Path, document: Any) -> Non
         load(Settings, write(tmp_path, document))
     except ConfigError as error:
         assert str(error)
+
+
+def test_a_public_key_may_stand_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed_over = tmp_path / "discovery"
+    handed_over.write_text(f"{KEY}\n")
+    monkeypatch.setenv("SKYWIRE_TRUSTED", json.dumps([f"file:{handed_over}"]))
+    assert load(Settings, None).trusted == (KEY,)
+    handed_over.write_text(f"{KEY}{KEY}{KEY}")
+    assert "66 lower-case hex digits" in refusal(tmp_path, {})
+    assert "nowhere: No such file" in refusal(tmp_path, {"peers": [{"address": "a:1", "public_key": "file:nowhere"}]})
+
+
+class Exposed(ServiceSettings):
+    address: ListenAddress = "127.0.0.1:0"
+
+    def without_tls(self) -> list[Open]:
+        return [Open("address", self.address)]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "127.9.9.9:7000", "[::1]:7000", "localhost:7000"])
+def test_plain_text_may_stay_on_this_machine(tmp_path: Path, address: str) -> None:
+    assert load(Exposed, write(tmp_path, {"address": address})).exposed() == []
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:7000", "[::]:7000", "10.0.0.1:7000", "node-1:7000", "localhost.no:1"])
+def test_plain_text_beyond_this_machine_needs_a_word(tmp_path: Path, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"address .* wants TLS.*plain_text"):
+        load(Exposed, write(tmp_path, {"address": address}))
+    loaded = load(Exposed, write(tmp_path, {"address": address, "plain_text": True}))
+    assert loaded.exposed() == [Open("address", address)]

@@ -18,10 +18,12 @@ from skywire_common.keys import PublicKey
 from skywire_common.rpc import identity
 from skywire_common.rpc.options import MAX_MESSAGE, channel_options
 from skywire_common.rpc.status import from_error
-from skywire_common.rpc.tls import TlsFiles, channel_credentials
+from skywire_common.rpc.tls import TlsFiles, Watched, channel_credentials
 
 R = TypeVar("R", bound=Message)
 Metadata = tuple[tuple[str, bytes], ...]
+# What calls get to end on a connection whose certificates were replaced.
+RETIRE_S = 30.0
 
 
 class RpcChannel:
@@ -50,16 +52,32 @@ class RpcChannel:
         self._randomness = randomness
         self._offset_ms = 0
         self._closed = False
-        options: list[tuple[str, int | str]] = [*channel_options(max_message)]
-        if tls is None:
-            self._channel = grpc.aio.insecure_channel(address, options=options)
+        self._options: list[tuple[str, int | str]] = [*channel_options(max_message, address)]
+        if tls is not None and server_name:
+            self._options.append(("grpc.ssl_target_name_override", server_name))
+        self._tls = None if tls is None else Watched(tls, channel_credentials, time.monotonic)
+        # Connections of earlier certificates, while calls on them end.
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._connect()
+
+    def _connect(self) -> None:
+        """Make the gRPC channel, with the certificates in force."""
+        if self._tls is None:
+            self._channel = grpc.aio.insecure_channel(self.address, options=self._options)
         else:
-            if server_name:
-                options.append(("grpc.ssl_target_name_override", server_name))
-            self._channel = grpc.aio.secure_channel(address, channel_credentials(tls), options=options)
+            self._channel = grpc.aio.secure_channel(self.address, self._tls.current, options=self._options)
         # One of each per method: made once, kept.
         self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._streams: dict[str, grpc.aio.UnaryStreamMultiCallable[bytes, bytes]] = {}
+
+    def _look_at_files(self) -> None:
+        """Go on with new certificates if there are; calls under way have RETIRE_S to end where they began."""
+        if self._tls is None or self._closed or not self._tls.changed():
+            return
+        task = asyncio.get_running_loop().create_task(self._channel.close(RETIRE_S))
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        self._connect()
 
     def __repr__(self) -> str:
         return f"RpcChannel({self.address})"
@@ -105,9 +123,12 @@ class RpcChannel:
     async def close(self) -> None:
         """End the calls under way, which raise CLOSED, and the connection."""
         self._closed = True
+        for task in self._retiring:
+            task.cancel()
         await self._channel.close()
 
     async def _call_once(self, path: str, raw: bytes, timeout: float, signed: bool) -> bytes:
+        self._look_at_files()
         metadata = self._metadata(path, raw, signed)
         callable_ = self._unary.get(path)
         if callable_ is None:
@@ -128,6 +149,7 @@ class RpcChannel:
             call.cancel()
 
     async def _stream_once(self, path: str, raw: bytes, signed: bool) -> AsyncIterator[bytes]:
+        self._look_at_files()
         metadata = self._metadata(path, raw, signed)
         callable_ = self._streams.get(path)
         if callable_ is None:

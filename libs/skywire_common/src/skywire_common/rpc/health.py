@@ -21,6 +21,8 @@ _NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
 FAREWELL_S = 0.5
 # The empty name is the whole server: serving if every service is.
 WHOLE = ""
+# And this one the process: serving as long as it answers, whatever it waits for. For probes that end processes.
+ALIVE = "alive"
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
@@ -51,6 +53,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def _status(self, service: str) -> int | None:
         if service == WHOLE:
             serving = bool(self._serving) and all(self._serving.values())
+        elif service == ALIVE:
+            serving = True
         elif service in self._serving:
             serving = self._serving[service]
         else:
@@ -73,7 +77,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         return health_pb2.HealthListResponse(
             statuses={
                 service: health_pb2.HealthCheckResponse(status=self._status(service))
-                for service in (WHOLE, *self._serving)
+                for service in (WHOLE, ALIVE, *self._serving)
             }
         )
 

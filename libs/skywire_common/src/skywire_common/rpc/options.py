@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 MAX_MESSAGE = 4 << 20
 
 _KEEPALIVE: tuple[tuple[str, int], ...] = (
@@ -14,9 +16,25 @@ _KEEPALIVE: tuple[tuple[str, int], ...] = (
 )
 
 
-def server_options(max_message: int) -> list[tuple[str, int]]:
-    """Return the options of a server that takes requests of up to `max_message` bytes."""
+# A client that finds several addresses under one name connects to all, and each call goes to the next one that is
+# ready: what lies behind a headless Service shares the load, and one that goes takes no call with it.
+_EACH_IN_TURN = '{"loadBalancingConfig":[{"round_robin":{}}]}'
+# After a connection was too old: what calls and streams on it get to end.
+AGED_GRACE_S = 30.0
+
+
+def server_options(max_message: int, connection_age_s: float = 0) -> list[tuple[str, int]]:
+    """Return the options of a server that takes requests of up to `max_message` bytes.
+
+    After `connection_age_s` (±10 %, by gRPC) a client is asked to connect anew, and so to look its name up again:
+    without it nobody comes to a replica that is new. 0: never.
+    """
+    aged: list[tuple[str, int]] = [
+        ("grpc.max_connection_age_ms", int(connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", int(AGED_GRACE_S * 1000)),
+    ]
     return [
+        *(aged if connection_age_s else ()),
         *_KEEPALIVE,
         # Clients ping every 20 s; the default forbids more than one in 5 minutes.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -28,10 +46,11 @@ def server_options(max_message: int) -> list[tuple[str, int]]:
     ]
 
 
-def channel_options(max_message: int) -> list[tuple[str, int]]:
-    """Return the options of a channel that takes answers of up to `max_message` bytes."""
+def channel_options(max_message: int, address: str = "") -> list[tuple[str, int | str]]:
+    """Return the options of a channel to an address that takes answers of up to `max_message` bytes."""
     return [
         *_KEEPALIVE,
+        *((("grpc.service_config", _EACH_IN_TURN),) if _is_name(address) else ()),
         ("grpc.max_receive_message_length", max_message),
         # Addresses are of nodes and services; a proxy in the environment is for other traffic.
         ("grpc.enable_http_proxy", 0),
@@ -43,3 +62,15 @@ def channel_options(max_message: int) -> list[tuple[str, int]]:
         # A channel made anew starts anew: it does not share the back-off of one that failed.
         ("grpc.use_local_subchannel_pool", 1),
     ]
+
+
+def _is_name(address: str) -> bool:
+    """Say whether "host:port" names its host, so that there may be several."""
+    host = address.rpartition(":")[0].strip("[]")
+    if not host or address.startswith("unix:"):
+        return False
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False

@@ -11,11 +11,12 @@ import grpc
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import CollectorRegistry
+from skywire.common.v1 import process_pb2_grpc
 
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.keys import PublicKey
-from skywire_common.rpc import health, reflection
+from skywire_common.rpc import health, process, reflection
 from skywire_common.rpc.gate import Access, Gate, caller
 from skywire_common.rpc.metrics import CallMetrics
 from skywire_common.rpc.options import MAX_MESSAGE, server_options
@@ -50,17 +51,23 @@ class RpcServer:
         replays: ReplayGuard,
         registry: CollectorRegistry | None = None,
         max_message: int = MAX_MESSAGE,
+        connection_age_s: float = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._public_key = secret.public
         self._access = dict(access)
         self._added: list[str] = []
+        # Reflection shows them; health does not, they serve as long as the process does.
+        self._shown = [health.SERVICE]
         self._health = health.Health()
-        own = [*reflection.methods(), *_methods_of(health.SERVICE)]
-        table = self._access | dict.fromkeys(own, Access.ANYONE)
+        own = dict.fromkeys([*reflection.methods(), *_methods_of(health.SERVICE)], Access.ANYONE) | process.ACCESS
         metrics = CallMetrics(registry if registry is not None else CollectorRegistry())
-        self._gate = Gate(secret.public, table, trusted, replays, metrics, clock)
-        self._server = grpc.aio.server(interceptors=[self._gate], options=server_options(max_message))
-        self._started = False
+        self._gate = Gate(secret.public, self._access | own, trusted, replays, metrics, clock)
+        self._server = grpc.aio.server(interceptors=[self._gate], options=server_options(max_message, connection_age_s))
+        # For probes, which know no TLS: nothing but health, counted by nobody.
+        uncounted = CallMetrics(CollectorRegistry())
+        self._probes_gate = Gate(secret.public, own, _nobody, replays, uncounted, clock)
+        self._probes: grpc.aio.Server | None = None
 
     def add(self, add_to_server: Callable[[Servicer, grpc.aio.Server], None], servicer: Servicer, service: str) -> None:
         """Add a service by its generated function and full name; raises LocalError if `access` misses a method."""
@@ -73,6 +80,12 @@ class RpcServer:
         add_to_server(servicer, self._server)
         self._added.append(service)
         self._health.set(service, serving=False)
+
+    def add_process(self, name: str, distribution: str) -> None:
+        """Add skywire.common.v1.Process for the command and the distribution that run here."""
+        servicer = process.ProcessService(name, distribution, self._public_key)
+        process_pb2_grpc.add_ProcessServicer_to_server(servicer, self._server)
+        self._shown.append(process.SERVICE)
 
     async def listen(self, address: str, tls: TlsFiles | None = None) -> str:
         """Listen on "host:port" (0: any free port) or "unix:/path" (mode 0600); return the address that was bound.
@@ -90,11 +103,18 @@ class RpcServer:
             raise Failure(ErrorCode.INVALID_ARGUMENT, f"an address is HOST:PORT or unix:/PATH, not {address!r}")
         return f"{host}:{self._bind(address, tls)}"
 
-    def _bind(self, address: str, tls: TlsFiles | None) -> int:
+    async def listen_for_probes(self, address: str) -> str:
+        """Answer grpc.health.v1 and nothing else on "host:port", always in plain text, until all else has ended."""
+        host = address.rpartition(":")[0]
+        self._probes = grpc.aio.server(interceptors=[self._probes_gate], options=server_options(MAX_MESSAGE))
+        return f"{host}:{self._bind(address, None, self._probes)}"
+
+    def _bind(self, address: str, tls: TlsFiles | None, server: grpc.aio.Server | None = None) -> int:
+        server = server or self._server
         try:
             if tls is None:
-                return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, server_credentials(tls))
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, server_credentials(tls))
         except RuntimeError as error:
             raise Failure(ErrorCode.CONFLICT, f"cannot listen on {address}: taken, or not of this machine") from error
 
@@ -105,7 +125,10 @@ class RpcServer:
         if unknown:
             raise LocalError(f"the access table names methods that nobody serves: {', '.join(unknown)}")
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.add_to_server([*self._added, health.SERVICE], self._server)
+        reflection.add_to_server([*self._added, *self._shown], self._server)
+        if self._probes is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._probes)
+            await self._probes.start()
         await self._server.start()
 
     def serving(self, service: str, yes: bool) -> None:
@@ -119,6 +142,8 @@ class RpcServer:
         await self._health.stop()
         self._gate.end_streams()
         await self._server.stop(grace)
+        if self._probes is not None:
+            await self._probes.stop(0)
 
 
 def _methods_of(service: str) -> dict[str, bool]:

@@ -1,15 +1,29 @@
-"""TLS of listeners and channels: a matter of config, off by default. It gives secrecy; identity is the signature."""
+"""TLS of listeners and channels: a matter of config, off by default. It gives secrecy; identity is the signature.
+
+Files that change are read anew without a restart: a listener looks when somebody connects, a channel when it is used,
+neither more than once in CHECK_S. Files that cannot be used (half replaced, expired rights) are told in the log once,
+and what was read before stays in force.
+"""
 
 from __future__ import annotations
 
+import ssl
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
+import structlog
 
 from skywire_common.errors import LocalError
+from skywire_common.private_files import check_private
 
-_OTHERS_MAY = 0o077
+CHECK_S = 1.0
+
+log = structlog.get_logger().bind(logger="tls")
+
+T = TypeVar("T")
 
 
 class TlsFiles(Protocol):
@@ -31,13 +45,99 @@ class TlsFiles(Protocol):
         """Certificates to trust."""
 
 
-def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Read the files of a listener; raises LocalError that says which is missing or readable by others."""
-    if files.certificate is None or files.key is None:
-        raise LocalError("a listener with TLS needs a certificate and a key")
+class Watched(Generic[T]):
+    """What was read from TLS files, read anew when one of them is another file than before."""
+
+    def __init__(self, files: TlsFiles, read: Callable[[TlsFiles], T], clock: Callable[[], float]) -> None:
+        """Read the files; raises LocalError."""
+        self._files = files
+        self._read = read
+        self._clock = clock
+        self._seen = _marks(files)
+        self._looked = clock()
+        self.current = read(files)
+
+    def changed(self) -> bool:
+        """Look, at most once in CHECK_S; say whether `current` is new."""
+        now = self._clock()
+        if now - self._looked < CHECK_S:
+            return False
+        self._looked = now
+        marks = _marks(self._files)
+        if marks == self._seen:
+            return False
+        # Also if they cannot be read: it is told once, and tried again when they change again.
+        self._seen = marks
+        try:
+            self.current = self._read(self._files)
+        except (LocalError, ssl.SSLError) as error:
+            log.error("TLS files changed and cannot be used; the former stay in force", reason=str(error))
+            return False
+        log.info("TLS files read anew", certificate=str(self._files.certificate or ""), ca=str(self._files.ca or ""))
+        return True
+
+
+def _marks(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:
+    """Return what tells a file from the one that was there before; None: it is missing."""
+    marks: list[tuple[int, int, int] | None] = []
+    for path in (files.certificate, files.key, files.ca):
+        try:
+            found = path.stat() if path is not None else None
+        except OSError:
+            found = None
+        marks.append(None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size))
+    return tuple(marks)
+
+
+def server_credentials(files: TlsFiles, clock: Callable[[], float] = time.monotonic) -> grpc.ServerCredentials:
+    """Read the files of a listener, now and when they change; raises LocalError: one is missing, others may read it."""
+    watched = Watched(files, _configuration, clock)
+
+    def newer() -> Any:  # the stubs do not know that None means: the same as before
+        return watched.current if watched.changed() else None
+
+    # A new handshake gets what is in force then; whether callers need certificates is decided now, once.
+    required = files.ca is not None
+    return grpc.dynamic_ssl_server_credentials(watched.current, newer, require_client_authentication=required)
+
+
+def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+    """Read what a listener shows and whom it believes, and try it: gRPC would only fail at the next handshake."""
+    server_context(files)
+    certificate, key = _pair(files)
     ca = None if files.ca is None else _read(files.ca)
-    pair = (_read_key(files.key), _read(files.certificate))
-    return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
+    return grpc.ssl_server_certificate_configuration([(_read_key(key), _read(certificate))], root_certificates=ca)
+
+
+def server_context(files: TlsFiles) -> ssl.SSLContext:
+    """Return the context of an HTTP listener; raises LocalError, also for a key that is not the certificate's."""
+    certificate, key = _pair(files)
+    _read_key(key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key)
+        if files.ca is not None:
+            context.load_verify_locations(files.ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:
+        named = error.filename or f"{certificate} and {key}"
+        raise LocalError(f"{named}: {error.strerror or error}") from error
+    return context
+
+
+def watched_context(files: TlsFiles, clock: Callable[[], float] = time.monotonic) -> ssl.SSLContext:
+    """Return a context for HTTP listeners whose new connections are served by the files as they are then."""
+    watched = Watched(files, server_context, clock)
+    outer = watched.current
+
+    def chosen(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, context: ssl.SSLContext) -> None:
+        watched.changed()
+        if connection.context is not watched.current:
+            connection.context = watched.current
+
+    outer.sni_callback = chosen
+    return outer
 
 
 def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
@@ -50,6 +150,12 @@ def channel_credentials(files: TlsFiles) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(ca, _read_key(files.key), _read(files.certificate))
 
 
+def _pair(files: TlsFiles) -> tuple[Path, Path]:
+    if files.certificate is None or files.key is None:
+        raise LocalError("a listener with TLS needs a certificate and a key")
+    return files.certificate, files.key
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -59,6 +165,5 @@ def _read(path: Path) -> bytes:
 
 def _read_key(path: Path) -> bytes:
     content = _read(path)
-    if path.stat().st_mode & _OTHERS_MAY:
-        raise LocalError(f"{path} may be read by others: run chmod 600 {path}")
+    check_private(path)
     return content

@@ -7,9 +7,10 @@ repeated in an error: one of them may be a secret that stands under the wrong na
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationError
@@ -22,6 +23,11 @@ from skywire_common.keys import PublicKey, check_port
 ENVIRONMENT_PREFIX = "SKYWIRE_"
 MAX_FILE_SIZE = 1 << 20
 MAX_GRACE_S = 600.0
+# Before a path, where a public key is expected.
+FROM_FILE = "file:"
+MAX_KEY_FILE = 128
+# What the kernel takes for a unix socket's path, with its end.
+MAX_SOCKET_PATH = 107
 S = TypeVar("S", bound="ServiceSettings")
 
 
@@ -35,9 +41,22 @@ def _key(value: object) -> PublicKey:
     if not isinstance(value, str):
         raise ValueError("a public key is a string of hex digits")  # noqa: TRY004 -- pydantic takes ValueError
     try:
-        return PublicKey.parse(value)
+        return PublicKey.parse(_key_text(value))
     except DecodeError as error:
-        raise ValueError("a public key is 66 lower-case hex digits") from error
+        raise ValueError(f"a public key is 66 lower-case hex digits, or {FROM_FILE}PATH of a file with them") from error
+
+
+def _key_text(value: str) -> str:
+    """Return the text itself, or what the file that it names holds: keys that others make are handed over as files."""
+    if not value.startswith(FROM_FILE):
+        return value
+    path = Path(value.removeprefix(FROM_FILE))
+    try:
+        with path.open("rb") as file:
+            # A file that holds more is none of a public key; the parser says so.
+            return file.read(MAX_KEY_FILE).decode("ascii", "replace").strip()
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
 
 
 def _key_file(path: Path) -> Path:
@@ -72,7 +91,13 @@ def _listen(value: str) -> str:
     return _host_port(value)
 
 
-# A public key, 66 hex digits in the file.
+def _socket_path(value: Path) -> Path:
+    if len(str(value).encode()) > MAX_SOCKET_PATH:
+        raise ValueError(f"the path of a unix socket has at most {MAX_SOCKET_PATH} bytes: choose a shorter one")
+    return value
+
+
+# A public key: 66 hex digits, or "file:PATH" of a file that holds them.
 HexKey = Annotated[PublicKey, PlainValidator(_key), PlainSerializer(str)]
 # A file with a secret key of 64 hex digits, mode 0600; read it with SecretKey.load.
 KeyFile = Annotated[Path, AfterValidator(_key_file)]
@@ -80,6 +105,8 @@ KeyFile = Annotated[Path, AfterValidator(_key_file)]
 Address = Annotated[str, AfterValidator(_host_port)]
 # "host:port" to listen on; port 0 takes any free one.
 ListenAddress = Annotated[str, AfterValidator(_listen)]
+# Where to listen for the owner.
+SocketPath = Annotated[Path, AfterValidator(_socket_path)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -109,6 +136,13 @@ class TlsFiles(Section):
     ca: Path | None = setting("PEM file of the authorities that are believed", default=None)
 
 
+class Open(NamedTuple):
+    """A listener or channel that TLS does not cover: the configuration's key and its address."""
+
+    key: str
+    address: str
+
+
 class ServiceSettings(BaseSettings):
     """What every service's configuration has."""
 
@@ -121,6 +155,16 @@ class ServiceSettings(BaseSettings):
 
     log_level: LogLevel = setting("log from this level up", default="info")
     grace_s: float = setting("from SIGTERM to the end", unit="s", default=10.0, ge=0, le=MAX_GRACE_S)
+    # Calls are signed all the same; what is lost is secrecy. Links between nodes have Noise and are not meant.
+    plain_text: bool = setting("gRPC and HTTP may go beyond this machine without TLS", default=False)
+
+    def without_tls(self) -> list[Open]:
+        """Name the listeners and channels that have no TLS; a service adds its own."""
+        return []
+
+    def exposed(self) -> list[Open]:
+        """Return those of them that lead beyond this machine."""
+        return [one for one in self.without_tls() if not is_loopback(one.address)]
 
     @classmethod
     def settings_customise_sources(
@@ -135,8 +179,29 @@ class ServiceSettings(BaseSettings):
         return env_settings, init_settings
 
 
+def is_loopback(address: str) -> bool:
+    """Say whether "host:port" never leaves this machine: by number or as localhost; other names may lead anywhere."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def load(settings: type[S], path: Path | None) -> S:
     """Read the file, if there is one, and the environment; raises ConfigError that lists every mistake."""
+    loaded = _loaded(settings, path)
+    exposed = loaded.exposed()
+    if exposed and not loaded.plain_text:
+        named = ", ".join(f"{one.key} ({one.address})" for one in exposed)
+        raise ConfigError(
+            f"{named}: beyond this machine it wants TLS; give certificates, or set plain_text to true if all that"
+            " hear it may"
+        )
+    return loaded
+
+
+def _loaded(settings: type[S], path: Path | None) -> S:
     document = {} if path is None else read(path)
     source = "the environment" if path is None else str(path)
     # Such names are the constructor's own options, not keys.

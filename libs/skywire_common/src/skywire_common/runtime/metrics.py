@@ -7,10 +7,14 @@ steps of the loop, never in the middle of one. It answers GET /metrics and nothi
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
+import os
+import platform
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
+    Gauge,
     GCCollector,
     PlatformCollector,
     ProcessCollector,
@@ -21,7 +25,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from skywire_common.errors import ErrorCode, Failure
+from skywire_common.rpc.tls import TlsFiles, watched_context
 
+# Set by whoever builds an image.
+REVISION_VARIABLE = "SKYWIRE_REVISION"
 MAX_CONNECTIONS = 32
 MAX_REQUEST = 8192
 REQUEST_S = 5.0
@@ -38,6 +45,15 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
+def show_build(registry: CollectorRegistry, service: str, distribution: str) -> None:
+    """Export what is running: 1, with the words as labels, to be joined to other metrics."""
+    info = Gauge(
+        "skywire_build_info", "What is running.", ("service", "version", "python", "revision"), registry=registry
+    )
+    version = importlib.metadata.version(distribution)
+    info.labels(service, version, platform.python_version(), os.environ.get(REVISION_VARIABLE, "")).set(1)
+
+
 class Readings(Collector):
     """Plain numbers of the program, read when somebody looks (performance.md: counters are plain integers)."""
 
@@ -48,26 +64,30 @@ class Readings(Collector):
         text: str,
         read: Callable[[], Mapping[str, float]],
         *,
-        label: str,
+        label: str = "",
         gauge: bool = False,
     ) -> None:
-        """Export `read()`, label value to number, under `name`; a counter's name gets `_total` by itself."""
+        """Export `read()`, label value to number, under `name`; a counter's name gets `_total` by itself.
+
+        Without a label `read()` has one number, under any key. All numbers of one name are of one unit, which stands
+        in the name.
+        """
         self._name = name
         self._text = text
         self._read = read
-        self._label = label
+        self._labels = [label] if label else []
         self._family = GaugeMetricFamily if gauge else CounterMetricFamily
         registry.register(self)
 
     def describe(self) -> Iterable[Metric]:
         """Name the family without reading."""
-        return [self._family(self._name, self._text, labels=[self._label])]
+        return [self._family(self._name, self._text, labels=self._labels)]
 
     def collect(self) -> Iterable[Metric]:
         """Read now."""
-        family = self._family(self._name, self._text, labels=[self._label])
+        family = self._family(self._name, self._text, labels=self._labels)
         for value, number in self._read().items():
-            family.add_metric([value], number)
+            family.add_metric([value] if self._labels else [], number)
         return [family]
 
 
@@ -88,8 +108,10 @@ class MetricsServer:
         await self._server.wait_closed()
 
 
-async def serve(registry: CollectorRegistry, address: str) -> MetricsServer:
-    """Serve GET /metrics on "host:port" (0: any free port); raises Failure if the address is taken."""
+async def serve(registry: CollectorRegistry, address: str, tls: TlsFiles | None = None) -> MetricsServer:
+    """Serve GET /metrics on "host:port" (0: any free port); raises Failure if the address is taken, LocalError if the
+    TLS files cannot be used.
+    """
     connections: set[asyncio.StreamWriter] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,8 +132,9 @@ async def serve(registry: CollectorRegistry, address: str) -> MetricsServer:
             writer.close()
 
     host, _, port = address.rpartition(":")
+    context = None if tls is None else watched_context(tls)
     try:
-        server = await asyncio.start_server(connected, host.strip("[]"), int(port), limit=MAX_REQUEST)
+        server = await asyncio.start_server(connected, host.strip("[]"), int(port), limit=MAX_REQUEST, ssl=context)
     except OSError as error:
         raise Failure(ErrorCode.CONFLICT, f"cannot listen on {address}: {error.strerror}") from error
     loop = asyncio.get_running_loop()

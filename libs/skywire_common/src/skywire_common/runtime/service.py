@@ -153,6 +153,8 @@ async def _serve(name: str, settings: S, start: Start[S], ready_file: Path | Non
     scope = Scope(log, settings.grace_s)
     _catch_signals(scope)
     log.info("starting", version=_version(name), pid=os.getpid())
+    for one in settings.exposed():
+        log.warning("plain text beyond this machine", interface=one.key, address=one.address)
     code = EXIT_OK
     try:
         _remove(ready_file)

@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from skywire_common.errors import ErrorCode, Failure
+from skywire_common.rpc.tls import TlsFiles, watched_context
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 16_384
@@ -87,8 +88,11 @@ class HttpServer:
         await self._task
 
 
-async def serve(app: App, address: str, grace: float) -> HttpServer:
-    """Serve an application on "host:port" (0: any free port); raises Failure if the address is taken."""
+async def serve(app: App, address: str, grace: float, tls: TlsFiles | None = None) -> HttpServer:
+    """Serve an application on "host:port" (0: any free port); raises Failure if the address is taken, LocalError if
+    the TLS files cannot be used.
+    """
+    context = None if tls is None else watched_context(tls)
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -110,6 +114,7 @@ async def serve(app: App, address: str, grace: float) -> HttpServer:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=int(grace) or None,
+        ssl_context_factory=None if context is None else lambda _config, _default: context,
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="http")

@@ -1,0 +1,34 @@
+"""Which files hold a secret well enough to be read: their owner's alone, or lent by root to one group.
+
+mode 0600 or 0400   anybody's file
+mode 0640 or 0440   root's file, read by another user as a member of its group: how Kubernetes hands a Secret to a
+                    process that is not root (fsGroup), and how PostgreSQL takes its certificate's key
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from skywire_common.errors import LocalError
+
+_OTHERS_MAY = 0o077
+_GROUP_READS = 0o040
+
+
+def check_private(path: Path) -> None:
+    """Raise LocalError if others than this process's user may use the file, OSError if there is none."""
+    found = path.stat()
+    if not is_private(found, os.geteuid(), {os.getegid(), *os.getgroups()}):
+        mode = found.st_mode & 0o777
+        raise LocalError(f"{path} may be read by others (mode {mode:04o}): run chmod 600 {path}")
+
+
+def is_private(found: os.stat_result, user: int, groups: Collection[int]) -> bool:
+    """Say whether a file with this status is for this user's eyes only."""
+    others = found.st_mode & _OTHERS_MAY
+    if not others:
+        return True
+    lent_by_root = found.st_uid == 0 and user != 0
+    return lent_by_root and others == _GROUP_READS and found.st_gid in groups

@@ -1,0 +1,47 @@
+"""Which key files are refused: everything that others may read, except what root lends to a group."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from skywire_common.errors import LocalError
+from skywire_common.private_files import check_private, is_private
+
+ROOT, USER, OTHER = 0, 10_001, 10_002
+GROUP, FOREIGN = 10_001, 10_003
+
+
+def status(mode: int, owner: int, group: int) -> os.stat_result:
+    return os.stat_result((0o100000 | mode, 1, 1, 1, owner, group, 64, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "user", "private"),
+    [
+        (0o600, USER, GROUP, USER, True),
+        (0o400, ROOT, ROOT, ROOT, True),
+        (0o440, ROOT, GROUP, USER, True),  # a Secret under fsGroup
+        (0o640, ROOT, GROUP, USER, True),
+        (0o440, ROOT, FOREIGN, USER, False),  # lent to a group that is not ours
+        (0o460, ROOT, GROUP, USER, False),  # the group may write
+        (0o444, ROOT, GROUP, USER, False),
+        (0o640, OTHER, GROUP, USER, False),  # not root's
+        (0o640, USER, GROUP, USER, False),
+        (0o640, ROOT, ROOT, ROOT, False),  # root needs no group
+    ],
+)
+def test_which_files_are_private(mode: int, owner: int, group: int, user: int, private: bool) -> None:
+    assert is_private(status(mode, owner, group), user, {GROUP}) is private
+
+
+def test_the_refusal_says_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    path.touch(mode=0o600)
+    check_private(path)
+    path.chmod(0o644)
+    with pytest.raises(LocalError, match=r"mode 0644.*chmod 600"):
+        check_private(path)
+    with pytest.raises(FileNotFoundError):
+        check_private(tmp_path / "none")
