@@ -15,6 +15,8 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import Hop, PathPair
 from skywire_node.edge import Loop
+from skywire_node.link.over_tcp import OverTcp
+from skywire_node.link.types import TransportType
 from skywire_node.loops.loops import Made, Offer, Wanted
 from skywire_node.loops.routed_loop import RoutedLoop, Routes
 from skywire_node.plane import DataPlane
@@ -64,9 +66,16 @@ class Sink:
 
 
 class Net:
-    """Nodes in a line, each with a link to the next; it is also their registry and their setup node."""
+    """Nodes in a line, each with a link to the next; it is also their registry and their setup node.
 
-    def __init__(self, count: int, seed: int) -> None:
+    Links are of type `kind`, which `make` makes for each node.
+    """
+
+    def __init__(
+        self, count: int, seed: int, *, kind: str = "tcp", make: Callable[[], TransportType] = OverTcp
+    ) -> None:
+        self.kind = kind
+        self.make = make
         self.random = random.Random(seed)
         self.secrets = [SecretKey(self.random.randbytes(32)) for _ in range(count)]
         self.accepted: list[tuple[int, Loop]] = []
@@ -89,14 +98,15 @@ class Net:
                 rerouting=lambda loop, reason: self.rerouted.append(reason),
                 changed=lambda transport: None,
                 spawn=self._spawn,
+                types={self.kind: self.make()},
             )
             self.planes.append(plane)
-            self.addresses[secret.public] = await plane.transports.listen("127.0.0.1:0")
+            self.addresses[secret.public] = await plane.transports.listen("127.0.0.1:0", self.kind)
             self._spawn(plane.run(), "tick")
         for plane, following in zip(self.planes, self.secrets[1:], strict=False):
-            await plane.transports.add(following.public)
+            await plane.transports.add(following.public, kind=self.kind)
         for plane, secret in zip(self.planes[1:], self.secrets, strict=False):
-            entry = transport_id(self.keys[self.planes.index(plane)], secret.public, "tcp", True)
+            entry = transport_id(self.keys[self.planes.index(plane)], secret.public, self.kind, True)
             while entry not in plane.router.links:
                 await asyncio.sleep(0)
         return self
@@ -147,7 +157,7 @@ class Net:
         """The only pair of paths of a line."""
         start, end = self.keys.index(source), self.keys.index(target)
         passed = self.keys[start : end + 1] if start < end else self.keys[end : start + 1][::-1]
-        forward = tuple(Hop(a, b, transport_id(a, b, "tcp", True)) for a, b in itertools.pairwise(passed))
+        forward = tuple(Hop(a, b, transport_id(a, b, self.kind, True)) for a, b in itertools.pairwise(passed))
         return PathPair(forward, tuple(Hop(hop.target, hop.source, hop.transport) for hop in reversed(forward)))
 
     async def find(self, remote: PublicKey) -> list[PathPair]:
@@ -171,6 +181,7 @@ class Net:
             wanted.forward_id,
             wanted.app_id,
             message,
+            wanted.edge_salt,
         ).check()
         now, epoch = time.monotonic(), time.time()
         owner = bytes(33)
@@ -185,7 +196,8 @@ class Net:
         made = plan(request, ids, int(epoch) + 7200)
         for tier in made.tiers:
             for install in tier:
-                self._plane(install.node).table.install(wanted.setup_id, install.rules, now, epoch, owner=owner)
+                table = self._plane(install.node).table
+                table.install(wanted.setup_id, install.rules, now, epoch, owner=owner, edges=request.edges)
         answer = await self._plane(made.confirm.node).loops.confirm(
             Offer(
                 wanted.setup_id,
@@ -198,6 +210,7 @@ class Net:
                 made.confirm.app_id,
                 made.confirm.others,
                 self.keys[0],
+                wanted.edge_salt,
             )
         )
         return Made(made.initiator_rules, made.rules, int(epoch) + 7200, *answer, self.keys[0])

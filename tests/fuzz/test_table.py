@@ -15,6 +15,7 @@ from skywire_node.routing.table import RESERVATION_SECONDS, UNUSED_SECONDS, Rout
 
 OWNERS = [b"", b"\x02" * 33, b"\x03" * 33]
 SETUPS = [bytes([n]) * 16 for n in range(4)]
+EDGES, STRANGER = bytes(range(32)), bytes(16)
 KNOWN = [UUID(int=n) for n in range(1, 4)]
 STRANGE = UUID(int=99)
 MAX_RULES, MAX_RESERVED, MAX_PER_OWNER, IDLE = 10, 12, 8, 100.0
@@ -112,7 +113,7 @@ class TwinTables(RuleBasedStateMachine):
             for at, following, life in picks
         ]
         try:
-            self.table.install(setup, batch, self.now, self.epoch, owner=owner)
+            self.table.install(setup, batch, self.now, self.epoch, owner=owner, edges=EDGES)
             done = True
         except Failure:
             done = False
@@ -157,16 +158,30 @@ class TwinTables(RuleBasedStateMachine):
             lease.used = self.now
             lease.packets += 1
 
-    @rule(setup=st.sampled_from(SETUPS), ids=st.lists(st.integers(0, 40), max_size=3), life=st.integers(-10, 300))
-    def renew(self, setup: bytes, ids: list[int], life: int) -> None:
+    def heard(self, setup: bytes, ids: list[int], edge: bytes) -> bool:
+        """Say whether who asks is an edge of every rule of the set-up among these."""
+        return edge != STRANGER or not self.rules_of(setup, ids)
+
+    def rules_of(self, setup: bytes, ids: list[int]) -> set[int]:
+        found = {n: lease for n in ids if (lease := self.twin.get(n)) is not None and lease.setup == setup}
+        return {n for n, lease in found.items() if lease.rule is not None}
+
+    @rule(
+        setup=st.sampled_from(SETUPS),
+        ids=st.lists(st.integers(0, 40), max_size=3),
+        life=st.integers(-10, 300),
+        edge=st.sampled_from([EDGES[:16], EDGES[16:], STRANGER]),
+    )
+    def renew(self, setup: bytes, ids: list[int], life: int, edge: bytes) -> None:
         live = sorted(self.twin)
         ids = [live[n % len(live)] if live else n for n in ids]
         expiry = int(self.epoch) + life
         try:
-            missing = self.table.renew(setup, ids, expiry, self.now, self.epoch)
+            missing = self.table.renew(setup, ids, expiry, self.now, self.epoch, edge=edge)
         except Failure:
-            assert expiry <= self.epoch
+            assert expiry <= self.epoch or not self.heard(setup, ids, edge)
             return
+        assert self.heard(setup, ids, edge)
         for n in ids:
             lease = self.twin.get(n)
             found = lease is not None and lease.setup == setup and lease.rule is not None
@@ -179,15 +194,27 @@ class TwinTables(RuleBasedStateMachine):
                     lease.expires = self.now + (expiry - self.epoch)
                 lease.ends = lease.expires
 
-    @rule(owner=st.sampled_from(OWNERS), setup=st.sampled_from(SETUPS), ids=st.none() | st.lists(st.integers(0, 40)))
-    def remove(self, owner: bytes, setup: bytes, ids: list[int] | None) -> None:
+    @rule(owner=st.sampled_from(OWNERS), setup=st.sampled_from(SETUPS))
+    def undo(self, owner: bytes, setup: bytes) -> None:
+        self.went(set(self.held(owner, setup)), {n for n, _ in self.table.undo(setup, owner=owner)})
+
+    @rule(
+        setup=st.sampled_from(SETUPS),
+        ids=st.lists(st.integers(0, 40), max_size=5),
+        edge=st.sampled_from([EDGES[:16], EDGES[16:], STRANGER]),
+    )
+    def remove(self, setup: bytes, ids: list[int], edge: bytes) -> None:
         live = sorted(self.twin)
-        if ids is None:
-            going = set(self.held(owner, setup))
-        else:
-            ids = [live[n % len(live)] if live else n for n in ids]
-            going = {n for n in ids if n in self.twin and self.twin[n].setup == setup}
-        removed = {n for n, _ in self.table.remove(setup, ids, owner=owner)}
+        ids = [live[n % len(live)] if live else n for n in ids]
+        try:
+            removed = {n for n, _ in self.table.remove(setup, ids, edge=edge)}
+        except Failure:
+            assert not self.heard(setup, ids, edge)
+            return
+        assert self.heard(setup, ids, edge)
+        self.went(self.rules_of(setup, ids), removed)
+
+    def went(self, going: set[int], removed: set[int]) -> None:
         assert removed == {n for n in going if self.twin[n].rule is not None}
         for n in going:
             del self.twin[n]

@@ -7,6 +7,7 @@ from uuid import UUID
 from sim.control import Lines
 from sim.ends import End
 from sim.world import World
+from skywire_common.edge_tags import TAG_SIZE
 from skywire_common.errors import Failure
 from skywire_common.routes import Hop
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
@@ -58,7 +59,7 @@ def replay(world: World, setup: str, end: End, same: bool) -> list[str]:
             PlacedRule(first, ForwardRule(expiry, 1, cable.transport_id), None),
             PlacedRule(second, AppRule(expiry, first, loop.local, loop.remote.port), cable.transport_id),
         ]
-        await nodes.add_rules(target.key, setup_id, rules, SECONDS)
+        await nodes.add_rules(target.key, setup_id, rules, bytes(2 * TAG_SIZE), SECONDS)
         request = LoopRequest(
             setup_id,
             b"",
@@ -69,11 +70,12 @@ def replay(world: World, setup: str, end: End, same: bool) -> list[str]:
             1,
             2,
             offer.noise_message,
+            offer.edge_salt,
         )
         try:
             confirmed: Confirmed = await nodes.confirm(Confirm(target.key, first, second, ()), request, SECONDS)
         finally:
-            await nodes.remove(target.key, setup_id, (first, second), SECONDS)
+            await nodes.undo(target.key, setup_id, SECONDS)
         return f"{len(confirmed.noise_message)} bytes"
 
     said = _say(world, setup, ask)
@@ -99,7 +101,7 @@ def add_bad_rules(world: World, name: str, what: str) -> list[str]:
                 bad = bad._replace(rule=ForwardRule(expiry, 7, UUID(int=7)))
             case "unreserved":
                 bad = good._replace(route_id=second ^ 1)
-        await nodes.add_rules(node.key, setup_id, [good, bad], SECONDS)
+        await nodes.add_rules(node.key, setup_id, [good, bad], bytes(2 * TAG_SIZE), SECONDS)
         return "rules"
 
     before = len(node.plane.table.rules)

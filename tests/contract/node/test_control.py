@@ -37,6 +37,7 @@ class World:
         self.setup_node, self.second, self.stranger = (SecretKey.generate() for _ in range(3))
         self.node = ServedNode(self.setup_node.public, self.second.public)
         self.setup_id = secrets.token_bytes(16)
+        self.edges = [secrets.token_bytes(16), secrets.token_bytes(16)]
         self.transport = UUID(int=random.getrandbits(128))
         self.expiry = int(time.time()) + 7200
         self._channels: list[RpcChannel] = []
@@ -82,7 +83,14 @@ class World:
         return app_id, forward_id
 
     def adding(self, app_id: int, forward_id: int) -> pb.AddRulesRequest:
-        return pb.AddRulesRequest(setup_id=self.setup_id, rules=placed_rules_to(self.rules(app_id, forward_id)))
+        rules = placed_rules_to(self.rules(app_id, forward_id))
+        return pb.AddRulesRequest(setup_id=self.setup_id, rules=rules, edges=self.edges)
+
+    def renewing(self, ids: list[int], expiry: int, edge: int = 0) -> pb.RenewRulesRequest:
+        return pb.RenewRulesRequest(setup_id=self.setup_id, route_ids=ids, expiry=expiry, edge=self.edges[edge])
+
+    def removing(self, ids: list[int], edge: int = 0) -> pb.RemoveRulesRequest:
+        return pb.RemoveRulesRequest(setup_id=self.setup_id, route_ids=ids, edge=self.edges[edge])
 
     def offer(self, app_id: int, forward_id: int, **changes: Any) -> pb.ConfirmLoopRequest:
         said: dict[str, Any] = {
@@ -93,6 +101,7 @@ class World:
             "noise_message": bytes(49),
             "forward_id": forward_id,
             "app_id": app_id,
+            "edge_salt": bytes(16),
         }
         return pb.ConfirmLoopRequest(**(said | changes))
 
@@ -115,10 +124,10 @@ async def test_a_whole_set_up_and_its_end(world: World) -> None:
     assert (offer.initiator, offer.responder.port, offer.initiator_epoch) == (INITIATOR, 80, 5)
     assert (offer.forward_id, offer.app_id, offer.setup_node) == (forward_id, app_id, world.setup_node.public)
     expiry = int(time.time()) + 9000
-    renewal = pb.RenewRulesRequest(setup_id=world.setup_id, route_ids=[app_id, forward_id, 1], expiry=expiry)
+    renewal = world.renewing([app_id, forward_id, 1], expiry)
     assert list((await world.call(renewal)).missing) == [1]
     assert world.node.table.rules[app_id].expiry == expiry
-    removal = pb.RemoveRulesRequest(setup_id=world.setup_id, route_ids=[app_id, forward_id])
+    removal = world.removing([app_id, forward_id], edge=1)
     assert (await world.call(removal)).removed == 2
     assert world.node.door.removed == [app_id, forward_id]
     assert (await world.call(removal)).removed == 0
@@ -132,10 +141,30 @@ async def test_another_trusted_setup_node_may_end_and_renew_by_ids_but_not_undo(
     app_id, forward_id = await world.installed()
     second = world.as_key(world.second)
     assert (await world.call(pb.RemoveRulesRequest(setup_id=world.setup_id), second)).removed == 0
-    renewal = pb.RenewRulesRequest(setup_id=world.setup_id, route_ids=[app_id], expiry=int(time.time()) + 8000)
+    renewal = world.renewing([app_id], int(time.time()) + 8000)
     assert not (await world.call(renewal, second)).missing
-    removal = pb.RemoveRulesRequest(setup_id=world.setup_id, route_ids=[app_id, forward_id])
+    removal = world.removing([app_id, forward_id])
     assert (await world.call(removal, second)).removed == 2
+
+
+async def test_an_edge_of_another_loop_neither_renews_nor_removes(world: World) -> None:
+    app_id, forward_id = await world.installed()
+    mine, world.setup_id = world.setup_id, secrets.token_bytes(16)
+    edges, world.edges = world.edges, [secrets.token_bytes(16), secrets.token_bytes(16)]
+    other, _ = await world.installed()
+    before = snapshot(world)
+    expiry = int(time.time()) + 8000
+    for request in (world.renewing([app_id], expiry), world.removing([app_id, forward_id])):
+        request.setup_id = mine
+        assert (await world.fails(request)).code is ErrorCode.PERMISSION_DENIED
+    # Nor under the name of its own set-up.
+    assert list((await world.call(world.renewing([app_id], expiry))).missing) == [app_id]
+    assert (await world.call(world.removing([app_id, forward_id]))).removed == 0
+    assert snapshot(world) == before
+    assert world.node.control.refused == {ErrorCode.PERMISSION_DENIED: 2}
+    removal = world.removing([other])
+    removal.edge = edges[0]
+    assert (await world.fails(removal)).code is ErrorCode.PERMISSION_DENIED
 
 
 async def test_an_offer_that_comes_again_is_answered_again_and_asked_once(world: World) -> None:
@@ -182,9 +211,14 @@ async def test_requests_that_make_no_sense_are_refused(world: World) -> None:
         pb.ReserveRouteIdsRequest(setup_id=sixteen, count=0),
         pb.ReserveRouteIdsRequest(setup_id=sixteen, count=17),
         pb.AddRulesRequest(setup_id=sixteen[:3]),
-        pb.RenewRulesRequest(setup_id=world.setup_id, route_ids=[app_id], expiry=5),
-        pb.RenewRulesRequest(setup_id=world.setup_id, route_ids=[0], expiry=int(time.time()) + 60),
-        pb.RemoveRulesRequest(setup_id=b"", route_ids=[1]),
+        pb.AddRulesRequest(setup_id=sixteen, edges=world.edges[:1]),
+        pb.AddRulesRequest(setup_id=sixteen, edges=[b"", b""]),
+        world.renewing([app_id], 5),
+        world.renewing([0], int(time.time()) + 60),
+        pb.RenewRulesRequest(setup_id=world.setup_id, route_ids=[app_id], expiry=int(time.time()) + 60),
+        pb.RemoveRulesRequest(setup_id=b"", route_ids=[1], edge=sixteen),
+        pb.RemoveRulesRequest(setup_id=world.setup_id, route_ids=[app_id]),
+        world.offer(app_id, forward_id, edge_salt=b""),
         pb.LoopClosedRequest(loop_id=sixteen),
         pb.LoopClosedRequest(loop_id=sixteen, reason="x" * (MAX_REASON + 1), app_id=1),
         pb.LoopClosedRequest(loop_id=sixteen, closer=bytes(33)),
@@ -211,8 +245,8 @@ def requests_of_all_methods(world: World, app_id: int, forward_id: int) -> dict[
     return {
         "ReserveRouteIds": pb.ReserveRouteIdsRequest(setup_id=secrets.token_bytes(16), count=1),
         "AddRules": world.adding(app_id, forward_id),
-        "RenewRules": pb.RenewRulesRequest(setup_id=world.setup_id, route_ids=[app_id], expiry=int(time.time()) + 9999),
-        "RemoveRules": pb.RemoveRulesRequest(setup_id=world.setup_id, route_ids=[app_id]),
+        "RenewRules": world.renewing([app_id], int(time.time()) + 9999),
+        "RemoveRules": world.removing([app_id]),
         "ConfirmLoop": world.offer(app_id, forward_id),
         "LoopClosed": pb.LoopClosedRequest(loop_id=world.setup_id, closer=INITIATOR.public_key),
     }

@@ -23,7 +23,8 @@ from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import Access, RpcServer, caller
 from skywire_common.rules import AppRule, ForwardRule, NodeRules, PlacedRule
 from skywire_node.control import setup_nodes as module
-from skywire_node.control.setup_nodes import SetupNodes, SetupPeer, Wanted
+from skywire_node.control.setup_nodes import SetupNodes, SetupPeer
+from skywire_node.loops.loop_setup import Routes, Wanted
 
 SERVICE = "skywire.setup_node.v1.SetupNode"
 ACCESS = {f"/{SERVICE}/{method}": Access.SIGNED for method in ("CreateLoop", "RerouteLoop", "RenewLoop", "CloseLoop")}
@@ -33,6 +34,7 @@ PAIR = PathPair(
     (Hop(INITIATOR.public, RESPONDER.public, TRANSPORT),), (Hop(RESPONDER.public, INITIATOR.public, TRANSPORT),)
 )
 OTHERS = (NodeRules(RESPONDER.public, (5, 6)),)
+ROUTES = Routes(secrets.token_bytes(16), 101, 102, OTHERS, edge_salt=secrets.token_bytes(16))
 
 
 class PlayedSetupNode(pb_grpc.SetupNodeServicer):
@@ -108,6 +110,7 @@ def wanted(**changes: Any) -> Wanted:
         routes=PAIR,
         forward_id=101,
         app_id=102,
+        edge_salt=ROUTES.edge_salt,
     )
     return made._replace(**changes)
 
@@ -223,7 +226,7 @@ async def test_when_nobody_makes_it_the_reasons_are_told(world: World) -> None:
     assert failure.fields.retryable
     assert failure.cause.count("at most 1024") == 2
     with pytest.raises(Failure) as caught:
-        await SetupNodes([]).renew_loop(bytes(16), OTHERS)
+        await SetupNodes([]).renew_loop(ROUTES, OTHERS)
     assert caught.value.code is ErrorCode.NO_SETUP_NODE
     assert not caught.value.fields.retryable
 
@@ -250,9 +253,10 @@ async def test_an_answer_with_other_rules_is_refused(world: World, wrong: dict[s
 async def test_reroute_renew_and_close(world: World) -> None:
     made = await world.nodes.reroute_loop(wanted(loop_id=bytes(16)))
     assert made.noise_message == b""
-    assert await world.nodes.renew_loop(bytes(16), made.rules) == 12345
-    unreached = await world.nodes.close_loop(bytes(16), made.rules, bytes(16), RESPONDER.public, "over" * 100)
+    assert await world.nodes.renew_loop(ROUTES, made.rules) == 12345
+    unreached = await world.nodes.close_loop(ROUTES, bytes(16), RESPONDER.public, "over" * 100)
     assert unreached == (RESPONDER.public,)
     closing = world.played[0].requests[-1]
     assert closing.tell == RESPONDER.public
+    assert [request.edge_salt for request in world.played[0].requests] == [ROUTES.edge_salt] * 3
     assert len(closing.reason) == module.MAX_CAUSE

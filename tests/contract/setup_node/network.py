@@ -120,6 +120,7 @@ class Network:
             "routes": path_pair_to(pair),
             "initiator_ids": pb.InitiatorIds(forward=1_000 + secrets.randbits(16), app=1 + secrets.randbelow(999)),
             "noise_message": secrets.token_bytes(49),
+            "edge_salt": secrets.token_bytes(16),
         }
         return pb.CreateLoopRequest(**(said | changes))
 

@@ -36,6 +36,15 @@ async def fails(network: Network, request: Message, **options: Any) -> Failure:
     return caught.value
 
 
+def renewing(request: Any, answer: Any, **changes: Any) -> pb.RenewLoopRequest:
+    return pb.RenewLoopRequest(setup_id=request.setup_id, rules=answer.rules, edge_salt=request.edge_salt, **changes)
+
+
+def closing_of(request: Any, answer: Any, **changes: Any) -> pb.CloseLoopRequest:
+    said = {"setup_id": request.setup_id, "rules": answer.rules, "edge_salt": request.edge_salt}
+    return pb.CloseLoopRequest(**said, loop_id=request.setup_id, **changes)
+
+
 async def settled(network: Network, state: object) -> None:
     """Wait until the background undo has brought every node there."""
     async with asyncio.timeout(10):
@@ -60,17 +69,11 @@ async def test_a_loop_is_made_renewed_and_closed(network: Network) -> None:
     assert named == {node.public_key: set(node.table.rules) for node in network.nodes}
     assert abs(answer.expiry - time.time() - 7200) < 60
 
-    renewal = pb.RenewLoopRequest(setup_id=request.setup_id, rules=answer.rules, time_to_live_s=9000)
+    renewal = renewing(request, answer, time_to_live_s=9000)
     renewed = await network.call(renewal)
     assert {rule.expiry for node in network.nodes for rule in node.table.rules.values()} == {renewed.expiry}
 
-    closing = pb.CloseLoopRequest(
-        setup_id=request.setup_id,
-        rules=answer.rules,
-        loop_id=request.setup_id,
-        tell=last.public_key,
-        reason="the app went away",
-    )
+    closing = closing_of(request, answer, tell=last.public_key, reason="the app went away")
     assert not (await network.call(closing)).unreached
     assert network.state() == NOTHING
     assert last.door.closings == [(request.setup_id, "the app went away", 0, network.initiator.public)]
@@ -89,6 +92,7 @@ async def test_a_reroute_keeps_the_loop(network: Network) -> None:
         responder=first.responder,
         routes=made.routes,
         initiator_ids=made.initiator_ids,
+        edge_salt=made.edge_salt,
     )
     answer = await network.call(reroute)
     assert len(answer.rules) == 2
@@ -103,6 +107,31 @@ async def test_only_the_initiator_may_ask(network: Network) -> None:
     assert network.state() == NOTHING
 
 
+async def test_a_stranger_who_knows_everything_but_an_edges_key_changes_nothing(network: Network) -> None:
+    request = network.creating()
+    answer = await network.call(request)
+    stranger = network.as_key(SecretKey.generate())
+    failure = await fails(network, renewing(request, answer, time_to_live_s=9000), channel=stranger)
+    assert failure.code is ErrorCode.PERMISSION_DENIED
+    closed = await network.call(closing_of(request, answer), stranger)
+    assert sorted(closed.unreached) == sorted(node.public_key for node in network.nodes)
+    wrong = network.creating(setup_id=request.setup_id)  # an edge without the salt of its set-up
+    assert (await fails(network, renewing(wrong, answer))).code is ErrorCode.PERMISSION_DENIED
+    assert network.state() == [(2, 0, 0), (2, 0, 0), (2, 0, 1)]
+    assert {rule.expiry for node in network.nodes for rule in node.table.rules.values()} == {answer.expiry}
+    assert all(node.control.refused for node in network.nodes)
+
+
+async def test_either_edge_has_the_rules_renewed_and_removed(network: Network) -> None:
+    request = network.creating()
+    answer = await network.call(request)
+    responder = network.as_key(network.nodes[2].secret)
+    renewed = await network.call(renewing(request, answer, time_to_live_s=9000), responder)
+    assert {rule.expiry for node in network.nodes for rule in node.table.rules.values()} == {renewed.expiry}
+    assert not (await network.call(closing_of(request, answer), responder)).unreached
+    assert [rules for rules, _, _ in network.state()] == [0, 0, 0]
+
+
 async def test_requests_that_make_no_sense_are_refused_before_anything_is_reserved(network: Network) -> None:
     good = network.creating()
     crooked = network.creating()
@@ -112,6 +141,9 @@ async def test_requests_that_make_no_sense_are_refused_before_anything_is_reserv
         network.creating(noise_message=bytes(48)),
         network.creating(initiator_ids=pb.InitiatorIds(forward=1, app=1)),
         network.creating(time_to_live_s=5),
+        network.creating(edge_salt=b""),
+        pb.RenewLoopRequest(setup_id=good.setup_id),
+        pb.CloseLoopRequest(setup_id=good.setup_id),
         crooked,
         pb.RenewLoopRequest(setup_id=good.setup_id, rules=[pb.NodeRules(public_key=network.initiator.public)]),
         pb.CloseLoopRequest(setup_id=good.setup_id, rules=[pb.NodeRules(public_key=network.initiator.public)]),
@@ -197,7 +229,7 @@ async def test_a_node_that_lost_its_rules_is_named_by_a_renewal_and_the_others_a
     answer = await network.call(request)
     lost = network.nodes[1]
     lost.table.drop(list(lost.table.rules))
-    renewal = pb.RenewLoopRequest(setup_id=request.setup_id, rules=answer.rules, time_to_live_s=9000)
+    renewal = renewing(request, answer, time_to_live_s=9000)
     failure = await fails(network, renewal)
     assert (failure.code, failure.fields.hop_key) == (ErrorCode.ROUTE_LOST, lost.public_key)
     assert all(rule.expiry > answer.expiry for rule in network.nodes[2].table.rules.values())
@@ -207,7 +239,7 @@ async def test_closing_says_which_nodes_it_could_not_reach(network: Network) -> 
     request = network.creating()
     answer = await network.call(request)
     await network.nodes[1].stop()
-    closing = pb.CloseLoopRequest(setup_id=request.setup_id, rules=answer.rules, loop_id=request.setup_id)
+    closing = closing_of(request, answer)
     closed = await network.call(closing)
     assert list(closed.unreached) == [network.nodes[1].public_key]
     assert network.state() == [(0, 0, 0), (2, 0, 0), (0, 0, 1)]
@@ -220,14 +252,7 @@ async def test_many_at_once_share_channels_and_leave_nothing(network: Network) -
     assert [node.state() for node in network.nodes] == [(120, 0, 0), (120, 0, 0), (120, 0, 60)]
     await asyncio.gather(
         *(
-            network.call(
-                pb.CloseLoopRequest(
-                    setup_id=request.setup_id,
-                    rules=answer.rules,
-                    loop_id=request.setup_id,
-                    tell=network.nodes[2].public_key,
-                )
-            )
+            network.call(closing_of(request, answer, tell=network.nodes[2].public_key))
             for request, answer in zip(requests, answers, strict=True)
         )
     )

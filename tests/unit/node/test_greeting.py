@@ -22,7 +22,7 @@ def greetings(secret: SecretKey) -> Greetings:
 
 def offer(message: bytes, loop_id: bytes, epoch: int = 5) -> Offer:
     ends = Addr(NEAR.public, 50_000), Addr(FAR.public, 40)
-    return Offer(loop_id, b"", *ends, epoch, message, 1, 2, (), FAR.public)
+    return Offer(loop_id, b"", *ends, epoch, message, 1, 2, (), FAR.public, bytes(16))
 
 
 def test_both_sides_agree_on_keys() -> None:

@@ -61,7 +61,7 @@ async def test_a_replayed_first_message_is_refused_before_state_is_made() -> Non
         near.close()
         await net.until(lambda: not net.planes[1].loops.by_id)
         (message,) = net.messages
-        wanted = Wanted(near.loop_id, b"", near.local, near.remote, 1, net.paths(*net.keys), 5, 6)
+        wanted = Wanted(near.loop_id, b"", near.local, near.remote, 1, net.paths(*net.keys), 5, 6, bytes(16))
         with pytest.raises(Failure) as refused:
             await net.create(wanted, lambda: message)
         assert refused.value.code is ErrorCode.REPLAYED

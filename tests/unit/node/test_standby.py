@@ -199,7 +199,7 @@ async def test_a_second_pair_that_dies_is_made_anew_and_the_stream_does_not_noti
         near, far, *_ = await net.ready()
         assert near.offered is not None
         lost = near.offered.setup_id
-        net.planes[3].table.remove(lost, None, owner=bytes(33))
+        net.planes[3].table.undo(lost, owner=bytes(33))
         (rule_at_3,) = [
             transport for transport in net.planes[0].router.links if transport in net.planes[3].router.links
         ]

@@ -17,6 +17,8 @@ from skywire_node.routing.table import RoutingTable
 EPOCH = 1_800_000_000.0
 OWNER = bytes(SecretKey.generate().public)
 OTHER_OWNER = bytes(SecretKey.generate().public)
+EDGE, OTHER_EDGE = (SecretKey.generate().public[:16] for _ in range(2))
+EDGES = EDGE + OTHER_EDGE
 REMOTE = Addr(SecretKey.generate().public, 7)
 
 
@@ -45,7 +47,10 @@ class World:
         return self.table.reserve(setup, count, self.now, self.draw, owner=owner)
 
     def install(self, setup: bytes, *rules: PlacedRule, owner: bytes = OWNER) -> None:
-        self.table.install(setup, rules, self.now, self.epoch, owner=owner)
+        self.table.install(setup, rules, self.now, self.epoch, owner=owner, edges=EDGES)
+
+    def renew(self, setup: bytes, ids: list[int], expiry: int, edge: bytes | None = EDGE) -> list[int]:
+        return self.table.renew(setup, ids, expiry, self.now, self.epoch, edge=edge)
 
     def forward(self, route_id: int, life: int = 7200) -> PlacedRule:
         return PlacedRule(route_id, ForwardRule(int(self.epoch) + life, self.draw() or 1, self.far), self.near)
@@ -203,24 +208,39 @@ def test_two_owners_of_one_set_up_do_not_meet(world: World) -> None:
         world.install(setup, world.forward(first[0]), owner=OTHER_OWNER)
     world.install(setup, *map(world.forward, first))
     world.install(setup, *map(world.forward, second), owner=OTHER_OWNER)
-    assert {route_id for route_id, _ in world.table.remove(setup, None, owner=OWNER)} == set(first)
+    assert {route_id for route_id, _ in world.table.undo(setup, owner=OWNER)} == set(first)
     assert set(world.table.rules) == set(second)
 
 
 def test_rules_named_by_id_go_whoever_installed_them_but_only_with_their_set_up(world: World) -> None:
     setup, ids = world.made()
-    assert world.table.remove(world.setup_id(), ids, owner=OTHER_OWNER) == []
-    assert {route_id for route_id, _ in world.table.remove(setup, ids, owner=OTHER_OWNER)} == set(ids)
-    assert world.table.remove(setup, ids) == []
-    assert world.table.remove(setup, None) == []
+    assert world.table.remove(world.setup_id(), ids, edge=EDGE) == []
+    assert {route_id for route_id, _ in world.table.remove(setup, ids, edge=OTHER_EDGE)} == set(ids)
+    assert world.table.remove(setup, ids, edge=EDGE) == []
+    assert world.table.undo(setup) == []
+
+
+def test_only_an_edge_of_their_loop_has_rules_renewed_or_removed_and_nothing_is_done_by_halves(world: World) -> None:
+    setup, ids = world.made()
+    expiries = [world.table.rules[route_id].expiry for route_id in ids]
+    for stranger in (world.random.randbytes(16), EDGES, EDGE[:8], b""):
+        with refused(ErrorCode.PERMISSION_DENIED):
+            world.renew(setup, [1, *ids], expiries[0] + 50, stranger)
+        with refused(ErrorCode.PERMISSION_DENIED):
+            world.table.remove(setup, [1, *ids], edge=stranger)
+    assert [world.table.rules[route_id].expiry for route_id in ids] == expiries
+    for edge in (EDGE, OTHER_EDGE, None):
+        assert world.renew(setup, ids, expiries[0] + 50, edge) == []
+    reserved = world.reserve(world.setup_id())
+    assert world.table.remove(setup, reserved, edge=EDGE) == []
+    assert world.table.reserved == 2
 
 
 def test_removing_frees_reservations_too(world: World) -> None:
     setup = world.setup_id()
     ids = world.reserve(setup)
-    world.table.remove(setup, [ids[0]])
-    assert world.table.reserved == 1
-    world.table.remove(setup, None, owner=OWNER)
+    assert world.table.reserved == len(ids)
+    world.table.undo(setup, owner=OWNER)
     assert world.table.reserved == 0
     with refused(ErrorCode.CONFLICT):
         world.install(setup, world.forward(ids[1]))
@@ -236,22 +256,22 @@ def test_renewing_moves_the_expiry_on_and_never_back(world: World) -> None:
     setup, (route_id, other) = world.made()
     rule = world.table.rules[route_id]
     before = rule.expiry
-    missing = world.table.renew(setup, [route_id, other, 77], before + 100, world.now, world.epoch)
+    missing = world.renew(setup, [route_id, other, 77], before + 100)
     assert missing == [77]
     assert rule.expiry == before + 100
     assert rule.lapses == rule.expires > world.now + 7200
-    world.table.renew(setup, [route_id], before, world.now, world.epoch)
+    world.renew(setup, [route_id], before)
     assert rule.expiry == before + 100
-    assert world.table.renew(world.setup_id(), [route_id], before, world.now, world.epoch) == [route_id]
+    assert world.renew(world.setup_id(), [route_id], before) == [route_id]
     for wrong in (world.epoch - 1, world.epoch + 2 * module.MAX_TIME_TO_LIVE):
         with refused(ErrorCode.INVALID_ARGUMENT):
-            world.table.renew(setup, [route_id], int(wrong), world.now, world.epoch)
+            world.renew(setup, [route_id], int(wrong))
 
 
 def test_a_lapsed_rule_is_not_renewed(world: World) -> None:
     setup, ids = world.made()
     world.later(module.UNUSED_SECONDS)
-    assert world.table.renew(setup, ids, int(world.epoch) + 100, world.now, world.epoch) == ids
+    assert world.renew(setup, ids, int(world.epoch) + 100) == ids
 
 
 def test_a_jump_of_the_wall_clock_moves_no_lease(world: World) -> None:
@@ -289,7 +309,7 @@ def test_the_heap_is_bounded(world: World) -> None:
     for _ in range(5 * module.MAX_EXPIRED_AT_ONCE):
         setup = world.setup_id()
         world.reserve(setup)
-        world.table.remove(setup, None, owner=OWNER)
+        world.table.undo(setup, owner=OWNER)
     assert len(world.table._heap) <= module.MAX_EXPIRED_AT_ONCE + 1
     assert world.table.next_expiry is None
 
@@ -298,7 +318,7 @@ def test_changes_is_bounded() -> None:
     world = World(max_rules=4)
     for _ in range(10):
         setup, _ = world.made(1)
-        world.table.remove(setup, None, owner=OWNER)
+        world.table.undo(setup, owner=OWNER)
     assert world.table.take_changed() is None
     assert world.table.take_changed() == set()
 
@@ -357,7 +377,7 @@ def test_what_is_kept_comes_back_and_goes_on(world: World) -> None:
     assert after.table.take_changed() == set()
     after.later(15)
     assert [route_id for route_id, _ in after.table.expire(after.now)] == [unused]
-    assert [route_id for route_id, _ in after.table.remove(setup, None, owner=OWNER)] == [used]
+    assert [route_id for route_id, _ in after.table.remove(setup, [used], edge=EDGE)] == [used]
 
     idle = World(idle_limit=60.0)
     idle.table.restore(kept, idle.now, world.epoch + 20)

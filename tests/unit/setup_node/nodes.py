@@ -79,10 +79,12 @@ class ScriptedNodes:
         await self._answer(fate)
         return tuple(ids)
 
-    async def add_rules(self, node: PublicKey, setup_id: bytes, rules: Sequence[PlacedRule], timeout: float) -> None:
+    async def add_rules(
+        self, node: PublicKey, setup_id: bytes, rules: Sequence[PlacedRule], edges: bytes, timeout: float
+    ) -> None:
         owner = self.owner
         fate = await self._call("add", node)
-        self.table(node).install(setup_id, rules, self.clock.now, self.clock.epoch(), owner=owner)
+        self.table(node).install(setup_id, rules, self.clock.now, self.clock.epoch(), owner=owner, edges=edges)
         await self._answer(fate)
 
     async def confirm(self, step: Confirm, request: LoopRequest, timeout: float) -> Confirmed:
@@ -91,18 +93,10 @@ class ScriptedNodes:
         await self._answer(fate)
         return Confirmed(b"" if request.loop_id else bytes(49), 77)
 
-    async def renew(
-        self, node: PublicKey, setup_id: bytes, ids: Sequence[int], expiry: int, timeout: float
-    ) -> tuple[int, ...]:
-        fate = await self._call("renew", node)
-        missing = self.table(node).renew(setup_id, ids, expiry, self.clock.now, self.clock.epoch())
-        await self._answer(fate)
-        return tuple(missing)
-
-    async def remove(self, node: PublicKey, setup_id: bytes, ids: Sequence[int], timeout: float) -> None:
+    async def undo(self, node: PublicKey, setup_id: bytes, timeout: float) -> None:
         owner = self.owner
-        fate = await self._call("remove", node)
-        self.table(node).remove(setup_id, ids or None, owner=owner)
+        fate = await self._call("undo", node)
+        self.table(node).undo(setup_id, owner=owner)
         await self._answer(fate)
 
     async def loop_closed(self, node: PublicKey, loop_id: bytes, reason: str, app_id: int, timeout: float) -> None:

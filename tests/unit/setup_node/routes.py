@@ -32,6 +32,7 @@ def request(rng: random.Random, forward: list[PublicKey], reverse: list[PublicKe
         forward_id=rng.randrange(1, 1 << 31),
         app_id=rng.randrange(1 << 31, 1 << 32),
         noise_message=rng.randbytes(49),
+        edge_salt=rng.randbytes(16),
     )
     return made._replace(**changes).check()  # type: ignore[arg-type]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
 
 import pytest
 import structlog
@@ -150,20 +149,20 @@ async def test_the_same_id_waits_for_the_undo_of_the_try_before() -> None:
     await world.installer.make(asked)
     assert world.nodes.state() == (8, 0, 1)
     names = [name for name, _ in world.nodes.calls]
-    assert "remove" not in names[-CALLS:]
+    assert "undo" not in names[-CALLS:]
 
 
 async def test_a_node_that_cannot_be_undone_holds_up_no_route_around_it() -> None:
     a, m, n, b = KEYS[:4]
     world = World({2: "refuse"})
-    plain = world.nodes.remove
+    plain = world.nodes.undo
 
-    async def dead(node: PublicKey, setup_id: bytes, ids: Sequence[int], timeout: float) -> None:
+    async def dead(node: PublicKey, setup_id: bytes, timeout: float) -> None:
         if node == m:
             raise Failure(ErrorCode.UNAVAILABLE, "connection refused")
-        await plain(node, setup_id, ids, timeout)
+        await plain(node, setup_id, timeout)
 
-    world.nodes.remove = dead  # type: ignore[method-assign]
+    world.nodes.undo = dead  # type: ignore[method-assign]
     first = request(random.Random(random.random()), [a, m, b], [b, m, a])
     await world.fails(first)
     around = request(random.Random(0), [a, n, b], [b, n, a], setup_id=first.setup_id, noise_message=bytes(49))
@@ -183,7 +182,7 @@ async def test_an_undo_that_is_refused_for_good_is_not_tried_again() -> None:
         tried += 1
         raise Failure(ErrorCode.PERMISSION_DENIED, "not trusted (any more)")
 
-    world.nodes.remove = refused  # type: ignore[assignment,method-assign]
+    world.nodes.undo = refused  # type: ignore[assignment,method-assign]
     await world.fails(four_hops())
     await world.installer.drain()
     assert tried == world.installer.not_undone == 4

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from skywire.setup_node.v1 import setup_node_pb2
 from skywire.transport_discovery.v1 import transport_discovery_pb2 as td
 from skywire_common.curve import SecretKey
+from skywire_common.edge_tags import SALT_SIZE
 from skywire_common.errors import DecodeError, ErrorCode, Failure, LocalError
 from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
@@ -143,7 +144,9 @@ async def _neighbourhood(facts: Facts, secret: SecretKey | None) -> None:
 async def _reach(setup_node: PeerFact, nodes: Sequence[str], secret: SecretKey) -> None:
     """Have a setup node remove a rule that nobody has from each node: it cannot where it is not let in."""
     rules = [setup_node_pb2.NodeRules(public_key=bytes.fromhex(key), route_ids=[1]) for key in nodes]
-    request = setup_node_pb2.CloseLoopRequest(setup_id=os.urandom(_SETUP_ID_SIZE), rules=rules, reason="skywire doctor")
+    request = setup_node_pb2.CloseLoopRequest(
+        setup_id=os.urandom(_SETUP_ID_SIZE), rules=rules, reason="skywire doctor", edge_salt=os.urandom(SALT_SIZE)
+    )
     channel = RpcChannel(setup_node.address, PublicKey.parse(setup_node.public_key), secret)
     path = "/skywire.setup_node.v1.SetupNode/CloseLoop"
     try:

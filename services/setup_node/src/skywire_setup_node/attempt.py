@@ -52,19 +52,16 @@ class NodeClient(Protocol):
     async def reserve(self, node: PublicKey, setup_id: bytes, wanted: int, timeout: float) -> tuple[int, ...]:
         """Reserve route ids."""
 
-    async def add_rules(self, node: PublicKey, setup_id: bytes, rules: Sequence[PlacedRule], timeout: float) -> None:
-        """Install rules under reserved ids, all or none."""
+    async def add_rules(
+        self, node: PublicKey, setup_id: bytes, rules: Sequence[PlacedRule], edges: bytes, timeout: float
+    ) -> None:
+        """Install rules under reserved ids, all or none, for the edges with these tags."""
 
     async def confirm(self, step: Confirm, request: LoopRequest, timeout: float) -> Confirmed:
         """Offer the loop, or its new routes, to the responder."""
 
-    async def renew(
-        self, node: PublicKey, setup_id: bytes, ids: Sequence[int], expiry: int, timeout: float
-    ) -> tuple[int, ...]:
-        """Move the expiry of rules on; return the ids that the node does not have."""
-
-    async def remove(self, node: PublicKey, setup_id: bytes, ids: Sequence[int], timeout: float) -> None:
-        """Remove rules; without ids everything that this setup node holds there for the set-up."""
+    async def undo(self, node: PublicKey, setup_id: bytes, timeout: float) -> None:
+        """Remove everything that this setup node holds there for the set-up."""
 
     async def loop_closed(self, node: PublicKey, loop_id: bytes, reason: str, app_id: int, timeout: float) -> None:
         """Say that a loop is over; with `app_id` only if its packets arrive on that id."""
@@ -115,7 +112,7 @@ class Attempt:
         return ids
 
     async def _install(self, step: Install) -> None:
-        await self._nodes.add_rules(step.node, self.request.setup_id, step.rules, self._left())
+        await self._nodes.add_rules(step.node, self.request.setup_id, step.rules, self.request.edges, self._left())
 
     async def _confirm(self, step: Confirm) -> Confirmed:
         return await self._nodes.confirm(step, self.request, self._left())

@@ -194,7 +194,7 @@ class Installer:
     async def _undo_step(self, request: LoopRequest, step: Undo, timeout: float) -> None:
         match step:
             case Remove():
-                await self._nodes.remove(step.node, request.setup_id, (), timeout)
+                await self._nodes.undo(step.node, request.setup_id, timeout)
             case Close():
                 await self._nodes.loop_closed(step.node, request.setup_id, "the set-up failed", step.app_id, timeout)
 

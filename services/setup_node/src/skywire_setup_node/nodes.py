@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from skywire.node.v1 import node_control_pb2 as pb
 from skywire_common.convert.routes import addr_to
 from skywire_common.convert.rules import node_rules_to, placed_rules_to
+from skywire_common.edge_tags import TAG_SIZE
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_common.rules import PlacedRule
@@ -35,9 +36,12 @@ class Nodes:
         answer = await self._call(node, "ReserveRouteIds", request, pb.ReserveRouteIdsResponse, timeout)
         return tuple(answer.route_ids)
 
-    async def add_rules(self, node: PublicKey, setup_id: bytes, rules: Sequence[PlacedRule], timeout: float) -> None:
-        """Install rules under reserved ids, all or none."""
-        request = pb.AddRulesRequest(setup_id=setup_id, rules=placed_rules_to(rules))
+    async def add_rules(
+        self, node: PublicKey, setup_id: bytes, rules: Sequence[PlacedRule], edges: bytes, timeout: float
+    ) -> None:
+        """Install rules under reserved ids, all or none, for the edges with these tags."""
+        tags = (edges[:TAG_SIZE], edges[TAG_SIZE:])
+        request = pb.AddRulesRequest(setup_id=setup_id, rules=placed_rules_to(rules), edges=tags)
         await self._call(node, "AddRules", request, pb.AddRulesResponse, timeout)
 
     async def confirm(self, step: Confirm, request: LoopRequest, timeout: float) -> Confirmed:
@@ -52,21 +56,27 @@ class Nodes:
             forward_id=step.forward_id,
             app_id=step.app_id,
             rules=node_rules_to(step.others),
+            edge_salt=request.edge_salt,
         )
         answer = await self._call(step.node, "ConfirmLoop", message, pb.ConfirmLoopResponse, timeout)
         return Confirmed(answer.noise_message, answer.responder_epoch)
 
     async def renew(
-        self, node: PublicKey, setup_id: bytes, ids: Sequence[int], expiry: int, timeout: float
+        self, node: PublicKey, setup_id: bytes, ids: Sequence[int], expiry: int, edge: bytes, timeout: float
     ) -> tuple[int, ...]:
-        """Move the expiry of rules on; return the ids that the node does not have."""
-        request = pb.RenewRulesRequest(setup_id=setup_id, route_ids=ids, expiry=expiry)
+        """Move the expiry of rules on for the edge with this tag; return the ids that the node does not have."""
+        request = pb.RenewRulesRequest(setup_id=setup_id, route_ids=ids, expiry=expiry, edge=edge)
         answer = await self._call(node, "RenewRules", request, pb.RenewRulesResponse, timeout)
         return tuple(answer.missing)
 
-    async def remove(self, node: PublicKey, setup_id: bytes, ids: Sequence[int], timeout: float) -> None:
-        """Remove rules; without ids everything that this setup node holds there for the set-up."""
-        request = pb.RemoveRulesRequest(setup_id=setup_id, route_ids=ids)
+    async def undo(self, node: PublicKey, setup_id: bytes, timeout: float) -> None:
+        """Remove everything that this setup node holds there for the set-up."""
+        request = pb.RemoveRulesRequest(setup_id=setup_id)
+        await self._call(node, "RemoveRules", request, pb.RemoveRulesResponse, timeout)
+
+    async def remove(self, node: PublicKey, setup_id: bytes, ids: Sequence[int], edge: bytes, timeout: float) -> None:
+        """Remove rules for the edge with this tag."""
+        request = pb.RemoveRulesRequest(setup_id=setup_id, route_ids=ids, edge=edge)
         await self._call(node, "RemoveRules", request, pb.RemoveRulesResponse, timeout)
 
     async def loop_closed(

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from skywire_common.edge_tags import SALT_SIZE, edge_tags
 from skywire_common.errors import DecodeError
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.packet import MAX_ROUTE_ID
@@ -36,7 +37,8 @@ MAX_TIME_TO_LIVE = 24 * 3600
 class LoopRequest(NamedTuple):
     """What an initiator asks for. On a reroute `loop_id` is the loop that stays, and there is no Noise message.
 
-    setup_id, loop_id: 16 bytes (loop_id empty: a new loop). noise_message: 49 bytes. time_to_live: seconds.
+    setup_id, loop_id: 16 bytes (loop_id empty: a new loop). noise_message: 49 bytes. edge_salt: 16 random bytes.
+    time_to_live: seconds.
     """
 
     setup_id: bytes
@@ -48,6 +50,7 @@ class LoopRequest(NamedTuple):
     forward_id: int
     app_id: int
     noise_message: bytes
+    edge_salt: bytes
     time_to_live: int = TIME_TO_LIVE
 
     def check(self) -> LoopRequest:
@@ -57,6 +60,7 @@ class LoopRequest(NamedTuple):
             check_setup_id(self.loop_id)
         if len(self.noise_message) != (0 if self.loop_id else NOISE_MESSAGE_SIZE):
             raise DecodeError(f"a new loop brings a Noise message of {NOISE_MESSAGE_SIZE} bytes, a reroute none")
+        check_edge_salt(self.edge_salt)
         if self.initiator.public_key == self.responder.public_key:
             raise DecodeError("a loop within one node needs no set-up")
         if not 1 <= self.forward_id <= MAX_ROUTE_ID or not 1 <= self.app_id <= MAX_ROUTE_ID:
@@ -70,6 +74,11 @@ class LoopRequest(NamedTuple):
                 raise DecodeError("a path uses a transport twice")
         check_time_to_live(self.time_to_live)
         return self
+
+    @property
+    def edges(self) -> bytes:
+        """Both edges' tags, 32 bytes."""
+        return edge_tags(self.edge_salt, self.setup_id, self.initiator.public_key, self.responder.public_key)
 
 
 class Reserve(NamedTuple):
@@ -126,6 +135,13 @@ def check_setup_id(setup_id: bytes) -> bytes:
     if len(setup_id) != SETUP_ID_SIZE:
         raise DecodeError(f"a set-up id has {SETUP_ID_SIZE} bytes, not {len(setup_id)}")
     return setup_id
+
+
+def check_edge_salt(salt: bytes) -> bytes:
+    """Return the salt if it has 16 bytes; raises DecodeError."""
+    if len(salt) != SALT_SIZE:
+        raise DecodeError(f"edge_salt has {SALT_SIZE} bytes, not {len(salt)}")
+    return salt
 
 
 def check_time_to_live(seconds: int) -> int:

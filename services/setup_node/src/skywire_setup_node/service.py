@@ -13,6 +13,7 @@ from skywire.setup_node.v1 import setup_node_pb2_grpc as pb_grpc
 from skywire_common.convert import fields
 from skywire_common.convert.routes import addr_from, path_pair_from
 from skywire_common.convert.rules import node_rules_from, node_rules_to, placed_rules_to
+from skywire_common.edge_tags import edge_tag
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
 from skywire_common.rpc.server import Access, caller
@@ -21,7 +22,7 @@ from skywire_common.rules import NodeRules
 from skywire_setup_node.attempt import STEP_SECONDS, Clock
 from skywire_setup_node.install import Installer
 from skywire_setup_node.nodes import Nodes
-from skywire_setup_node.plan import LoopRequest, check_time_to_live
+from skywire_setup_node.plan import LoopRequest, check_edge_salt, check_time_to_live
 
 SERVICE = "skywire.setup_node.v1.SetupNode"
 MAX_REASON = 512
@@ -37,8 +38,8 @@ log = structlog.get_logger(part="service")
 
 
 class SetupNodeService(pb_grpc.SetupNodeServicer):
-    """Keeps nothing between calls: a loop's edges know its rules, and whoever names a set-up id and its route ids is
-    an edge. Any other setup node could answer as well.
+    """Keeps nothing between calls: a loop's edges know its rules, and its nodes know its edges by their tags, to which
+    the key that signed a call is compared there (`edge_tags`). Any other setup node could answer as well.
     """
 
     def __init__(self, installer: Installer, nodes: Nodes, clock: Clock) -> None:
@@ -72,7 +73,8 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
         setup_id = fields.identifier(request.setup_id, "setup_id")
         nodes = _named(request.rules)
         expiry = int(self._clock.epoch()) + check_time_to_live(request.time_to_live_s)
-        ends = await asyncio.gather(*(_end(partial(self._renew, setup_id, node, expiry)) for node in nodes))
+        edge = edge_tag(check_edge_salt(request.edge_salt), setup_id, caller(context))
+        ends = await asyncio.gather(*(_end(partial(self._renew, setup_id, node, expiry, edge)) for node in nodes))
         for failure in ends:
             if failure is not None:
                 log.info("rules not renewed", setup_id=setup_id.hex(), reason=str(failure))
@@ -85,7 +87,9 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
         nodes = _named(request.rules)
         reason = fields.text(request.reason, MAX_REASON, "reason")
         closer = caller(context)
-        calls = [partial(self._nodes.remove, node.public_key, setup_id, node.route_ids, STEP_SECONDS) for node in nodes]
+        edge = edge_tag(check_edge_salt(request.edge_salt), setup_id, closer)
+        remove = self._nodes.remove
+        calls = [partial(remove, node.public_key, setup_id, node.route_ids, edge, STEP_SECONDS) for node in nodes]
         keys = [node.public_key for node in nodes]
         if request.tell:
             tell = fields.public_key(request.tell, "tell")
@@ -98,10 +102,10 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
         log.info("rules removed", by=closer.short, unreached=[key.short for key in unreached], **said)
         return pb.CloseLoopResponse(unreached=sorted(unreached))
 
-    async def _renew(self, setup_id: bytes, node: NodeRules, expiry: int) -> None:
+    async def _renew(self, setup_id: bytes, node: NodeRules, expiry: int, edge: bytes) -> None:
         where = FailureFields(hop_key=node.public_key, setup_id=setup_id)
         try:
-            missing = await self._nodes.renew(node.public_key, setup_id, node.route_ids, expiry, STEP_SECONDS)
+            missing = await self._nodes.renew(node.public_key, setup_id, node.route_ids, expiry, edge, STEP_SECONDS)
         except Failure as failure:
             raise failure.within(hop_key=node.public_key, setup_id=setup_id) from failure
         if missing:
@@ -125,6 +129,7 @@ def _asked(
         forward_id=request.initiator_ids.forward,
         app_id=request.initiator_ids.app,
         noise_message=noise_message,
+        edge_salt=request.edge_salt,
         time_to_live=check_time_to_live(request.time_to_live_s),
     ).check()
 

@@ -1,8 +1,8 @@
 """NodeControl: what trusted setup nodes may do here. The table decides; this file turns messages into its calls.
 
 Every effect belongs to the setup node that made it (the caller's key), so that two of them that serve the same set-up
-one after the other do not undo each other's work. Rules named by their ids are the exception: whoever knows set-up
-id and route ids speaks for an edge of the loop, through any trusted setup node.
+one after the other do not undo each other's work. Rules named by their ids are the exception: an edge of their loop has
+them renewed and removed through any trusted setup node, which says by its tag which edge called (`edge_tags`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -91,6 +91,7 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         self._monotonic = monotonic
         self._epoch = epoch
         self._confirmed: OrderedDict[tuple[PublicKey, bytes], _Confirmed] = OrderedDict()
+        self.refused: Counter[ErrorCode] = Counter()  # renewals and removals
         self._log = structlog.get_logger(part="control")
 
     async def ReserveRouteIds(  # noqa: N802
@@ -111,8 +112,11 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         """Install rules under reserved ids: all or none."""
         setup_id = fields.identifier(request.setup_id, "setup_id")
         rules = placed_rules_from(request.rules)
+        if len(request.edges) != 2:  # noqa: PLR2004 - a loop has two
+            raise DecodeError(f"edges: a loop has 2, not {len(request.edges)}")
+        edges = b"".join(fields.identifier(tag, "edges") for tag in request.edges)
         try:
-            self._table.install(setup_id, rules, self._monotonic(), self._epoch(), owner=caller(context))
+            self._table.install(setup_id, rules, self._monotonic(), self._epoch(), owner=caller(context), edges=edges)
         except Failure as failure:
             self._log.info("rules refused", setup_id=setup_id.hex(), reason=str(failure))
             raise
@@ -123,15 +127,28 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         """Extend rules of one set-up."""
         setup_id = fields.identifier(request.setup_id, "setup_id")
         ids = route_ids_from(request.route_ids)
-        missing = self._table.renew(setup_id, ids, request.expiry, self._monotonic(), self._epoch())
+        edge = fields.identifier(request.edge, "edge")
+        try:
+            missing = self._table.renew(setup_id, ids, request.expiry, self._monotonic(), self._epoch(), edge=edge)
+        except Failure as failure:
+            self._refuse(setup_id, "renewal refused", failure)
+            raise
         self._log.debug("rules renewed", setup_id=setup_id.hex(), missing=len(missing))
         return pb.RenewRulesResponse(missing=missing)
 
     async def RemoveRules(self, request: pb.RemoveRulesRequest, context: Any) -> pb.RemoveRulesResponse:  # noqa: N802
-        """Remove reservations and rules of one set-up."""
+        """Undo what the caller holds for one set-up; or remove rules by their ids, for an edge of their loop."""
         setup_id = fields.identifier(request.setup_id, "setup_id")
-        ids = route_ids_from(request.route_ids) or None
-        removed = self._table.remove(setup_id, ids, owner=caller(context))
+        ids = route_ids_from(request.route_ids)
+        if not ids:
+            removed = self._table.undo(setup_id, owner=caller(context))
+        else:
+            edge = fields.identifier(request.edge, "edge")
+            try:
+                removed = self._table.remove(setup_id, ids, edge=edge)
+            except Failure as failure:
+                self._refuse(setup_id, "removal refused", failure)
+                raise
         if removed:
             self._log.info("rules removed", setup_id=setup_id.hex(), rules=len(removed))
             self._door.rules_removed(removed)
@@ -154,6 +171,10 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         self._door.closed(loop_id, reason, request.app_id, closer)
         return pb.LoopClosedResponse()
 
+    def _refuse(self, setup_id: bytes, what: str, failure: Failure) -> None:
+        self.refused[failure.code] += 1
+        self._log.info(what, setup_id=setup_id.hex(), reason=str(failure))
+
     def _offer(self, request: pb.ConfirmLoopRequest, setup_node: PublicKey) -> Offer:
         """Return the checked offer; its two rules must be this set-up's."""
         offer = Offer(
@@ -167,6 +188,7 @@ class NodeControlService(pb_grpc.NodeControlServicer):
             app_id=fields.route_id(request.app_id, "app_id"),
             rules=node_rules_from(request.rules),
             setup_node=setup_node,
+            edge_salt=fields.identifier(request.edge_salt, "edge_salt"),
         )
         if len(offer.noise_message) != (0 if offer.loop_id else NOISE_MESSAGE_SIZE):
             raise DecodeError(f"noise_message has {NOISE_MESSAGE_SIZE} bytes for a new loop and none on a reroute")

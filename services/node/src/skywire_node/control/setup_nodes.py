@@ -21,7 +21,7 @@ from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rules import AppRule, ForwardRule, NodeRules, PlacedRule
 
-from skywire_node.loops.loop_setup import Made, Wanted
+from skywire_node.loops.loop_setup import Made, Routes, Wanted
 
 SETUP_SECONDS = 11.0
 # While there is another setup node to ask. A good one answers within 50 ms, or within 2 s that a hop does not.
@@ -76,6 +76,7 @@ class SetupNodes:
                 initiator_ids=pb.InitiatorIds(forward=wanted.forward_id, app=wanted.app_id),
                 noise_message=noise_message(),
                 time_to_live_s=wanted.time_to_live,
+                edge_salt=wanted.edge_salt,
             )
 
         answer, peer = await self._ask("CreateLoop", request, pb.CreateLoopResponse, wanted.setup_id, SETUP_SECONDS)
@@ -92,32 +93,41 @@ class SetupNodes:
             routes=path_pair_to(wanted.routes),
             initiator_ids=pb.InitiatorIds(forward=wanted.forward_id, app=wanted.app_id),
             time_to_live_s=wanted.time_to_live,
+            edge_salt=wanted.edge_salt,
         )
         answer, peer = await self._ask(
             "RerouteLoop", lambda: request, pb.RerouteLoopResponse, wanted.setup_id, SETUP_SECONDS
         )
         return _made(wanted, answer, b"", 0, peer)
 
-    async def renew_loop(self, setup_id: bytes, rules: Sequence[NodeRules], time_to_live: int = 0) -> int:
+    async def renew_loop(self, routes: Routes, rules: Sequence[NodeRules], time_to_live: int = 0) -> int:
         """Have a loop's rules on other nodes extended; return the new expiry, epoch seconds, for this node's own.
 
-        Raises Failure: ROUTE_LOST names a node that has lost some.
+        `rules`: all of these routes, or some. Raises Failure: ROUTE_LOST names a node that has lost some.
         """
-        request = pb.RenewLoopRequest(setup_id=setup_id, rules=node_rules_to(rules), time_to_live_s=time_to_live)
+        setup_id = routes.setup_id
+        request = pb.RenewLoopRequest(
+            setup_id=setup_id, rules=node_rules_to(rules), time_to_live_s=time_to_live, edge_salt=routes.edge_salt
+        )
         answer, _ = await self._ask("RenewLoop", lambda: request, pb.RenewLoopResponse, setup_id, RENEW_SECONDS)
         return int(answer.expiry)
 
     async def close_loop(
-        self, setup_id: bytes, rules: Sequence[NodeRules], loop_id: bytes, tell: PublicKey | None, reason: str
+        self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str
     ) -> tuple[PublicKey, ...]:
         """Have a loop's rules removed on other nodes and the other edge told; return the nodes not reached.
 
         Raises Failure if no setup node answers: then all rules end by their leases.
         """
         request = pb.CloseLoopRequest(
-            setup_id=setup_id, rules=node_rules_to(rules), loop_id=loop_id, tell=tell or b"", reason=reason[:MAX_CAUSE]
+            setup_id=routes.setup_id,
+            rules=node_rules_to(routes.rules),
+            loop_id=loop_id,
+            tell=tell or b"",
+            reason=reason[:MAX_CAUSE],
+            edge_salt=routes.edge_salt,
         )
-        answer, _ = await self._ask("CloseLoop", lambda: request, pb.CloseLoopResponse, setup_id, CLOSE_SECONDS)
+        answer, _ = await self._ask("CloseLoop", lambda: request, pb.CloseLoopResponse, routes.setup_id, CLOSE_SECONDS)
         return tuple(PublicKey(key) for key in answer.unreached)
 
     async def _ask(

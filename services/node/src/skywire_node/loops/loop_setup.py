@@ -26,13 +26,17 @@ class Routes:
     paths: PathPair | None = None
     expiry: int = 0  # epoch seconds
     lifetime: float = 7200.0  # seconds from installation to expiry
+    edge_salt: bytes = b""  # what makes this end an edge of the set-up in the eyes of its other nodes
     # While the pair stands by, monotonic seconds: when it was made, and when the other end was last heard over it.
     made_at: float = 0.0
     proved_at: float = 0.0
 
 
 class Wanted(NamedTuple):
-    """A loop to make, or new routes for one (`loop_id` set). Ids: what this node reserved. 0 s: the usual 2 h."""
+    """A loop to make, or new routes for one (`loop_id` set). Ids: what this node reserved. 0 s: the usual 2 h.
+
+    edge_salt: 16 random bytes (`skywire_common.edge_tags`).
+    """
 
     setup_id: bytes
     loop_id: bytes
@@ -42,6 +46,7 @@ class Wanted(NamedTuple):
     routes: PathPair
     forward_id: int
     app_id: int
+    edge_salt: bytes
     time_to_live: int = 0
 
 
@@ -76,6 +81,7 @@ class Offer(NamedTuple):
     app_id: int
     rules: tuple[NodeRules, ...]
     setup_node: PublicKey
+    edge_salt: bytes
 
 
 class Answer(NamedTuple):

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import structlog
 from skywire_common.curve import SecretKey
 from skywire_common.drops import DropReason
+from skywire_common.edge_tags import SALT_SIZE, edge_tags
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.loop.aside import Aside, is_aside
@@ -124,10 +125,10 @@ class Loops:
             handshakes.append(self._greetings.begin(loop_id, local, remote, self.epoch))
             return handshakes[-1].write()
 
+        salt = self._draw(SALT_SIZE)
+        wanted = Wanted(loop_id, b"", local, remote, self.epoch, paths, forward_id, app_id, salt)
         try:
-            made = await self._setups.create(
-                Wanted(loop_id, b"", local, remote, self.epoch, paths, forward_id, app_id), first_message
-            )
+            made = await self._setups.create(wanted, first_message)
             try:
                 handshakes[-1].read(made.noise_message)
             except DecodeError as error:
@@ -136,12 +137,12 @@ class Loops:
                     "the responder's answer is not authentic",
                     FailureFields(phase=Phase.CONFIRM, hop_key=remote.public_key, setup_id=loop_id),
                 ) from error
-            self.install(loop_id, made)
+            self.install(wanted, made)
         except BaseException as error:
             story.note("set-up failed", str(error), loop_id)
             self.give_up(loop_id)
             raise
-        routes = self.routes_of(loop_id, forward_id, app_id, made, paths)
+        routes = self.routes_of(wanted, made)
         if story.loop_id:  # a candidate that succeeded after another one
             story = self.stories.begin(loop_id, story.app, local, remote, initiator=True)
         loop = self._new(story, loop_id, made.responder_epoch, handshakes[-1], routes)
@@ -156,23 +157,34 @@ class Loops:
         forward_id, app_id = self._table.reserve(setup_id, 2, self.clock(), lambda: int.from_bytes(self._draw(4)))
         return forward_id, app_id
 
-    def routes_of(self, setup_id: bytes, forward_id: int, app_id: int, made: Made, paths: PathPair) -> Routes:
+    def routes_of(self, wanted: Wanted, made: Made) -> Routes:
         """Return what a set-up made, as the loop keeps it."""
-        lifetime = made.expiry - self._epoch_clock()
-        return Routes(setup_id, forward_id, app_id, made.rules, paths, made.expiry, lifetime)
+        return Routes(
+            wanted.setup_id,
+            wanted.forward_id,
+            wanted.app_id,
+            made.rules,
+            wanted.routes,
+            made.expiry,
+            made.expiry - self._epoch_clock(),
+            wanted.edge_salt,
+        )
 
     def give_up(self, setup_id: bytes) -> None:
         """Free what this node holds for a set-up that came to nothing."""
-        self._table.remove(setup_id, None)
+        self._table.undo(setup_id)
 
-    def install(self, setup_id: bytes, made: Made) -> None:
+    def install(self, wanted: Wanted, made: Made) -> None:
         """Install this node's own rules of a set-up; raises Failure."""
-        self._table.install(setup_id, list(made.initiator_rules), self.clock(), self._epoch_clock())
+        ends = wanted.initiator.public_key, wanted.responder.public_key
+        edges = edge_tags(wanted.edge_salt, wanted.setup_id, *ends)
+        rules = list(made.initiator_rules)
+        self._table.install(wanted.setup_id, rules, self.clock(), self._epoch_clock(), edges=edges)
 
     def renew_own(self, routes: Routes, expiry: int) -> None:
         """Have this node's own rules of a loop live as long as the others."""
         ids = (routes.forward_id, routes.app_id)
-        self._table.renew(routes.setup_id, ids, expiry, self.clock(), self._epoch_clock())
+        self._table.renew(routes.setup_id, ids, expiry, self.clock(), self._epoch_clock(), edge=None)
 
     async def confirm(self, offer: Offer) -> Answer:
         """Take the loop or its new routes; raises Failure (PORT_CLOSED, BACKLOG_FULL, HANDSHAKE_FAILED, REPLAYED)."""
@@ -480,7 +492,7 @@ def _is_final(failure: Failure) -> bool:
 
 
 def _routes(offer: Offer) -> Routes:
-    return Routes(offer.setup_id, offer.forward_id, offer.app_id, offer.rules)
+    return Routes(offer.setup_id, offer.forward_id, offer.app_id, offer.rules, edge_salt=offer.edge_salt)
 
 
 def _between(loop: RoutedLoop) -> Routes:

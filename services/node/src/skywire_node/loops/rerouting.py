@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from skywire_common.edge_tags import SALT_SIZE
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.routes import PathPair
 
@@ -153,16 +154,16 @@ class Rerouting:
         setup_id = self._draw(16)
         forward_id, app_id = self.loops.reserve(setup_id)
         loop.story.note("set-up", shown_way(paths), setup_id)
+        ends, salt = (loop.local, loop.remote), self._draw(SALT_SIZE)
+        wanted = Wanted(setup_id, loop.loop_id, *ends, self.loops.epoch, paths, forward_id, app_id, salt)
         try:
-            made = await self._setups.reroute(
-                Wanted(setup_id, loop.loop_id, loop.local, loop.remote, self.loops.epoch, paths, forward_id, app_id)
-            )
-            self.loops.install(setup_id, made)
+            made = await self._setups.reroute(wanted)
+            self.loops.install(wanted, made)
         except BaseException as error:
             loop.story.note("set-up failed", str(error), setup_id)
             self.loops.give_up(setup_id)
             raise
-        return self.loops.routes_of(setup_id, forward_id, app_id, made, paths)
+        return self.loops.routes_of(wanted, made)
 
     def discard(self, loop: RoutedLoop, routes: Routes) -> None:
         """Free routes that came too late."""

@@ -141,13 +141,13 @@ class RouteSetUps:
 
     async def renew(self, routes: Routes) -> int:
         """Have the rules of a loop live longer; return their new expiry, epoch seconds."""
-        return await self._setup_nodes.renew_loop(routes.setup_id, routes.rules)
+        return await self._setup_nodes.renew_loop(routes, routes.rules)
 
     async def unreached(self, routes: Routes, node: PublicKey) -> Failure | None:
         """Have a setup node call a node of these routes, by renewing its rules; return why it could not, if so."""
         rules = [part for part in routes.rules if part.public_key == node]
         try:
-            await self._setup_nodes.renew_loop(routes.setup_id, rules)
+            await self._setup_nodes.renew_loop(routes, rules)
         except Failure as failure:
             if failure.fields.hop_key == node and failure.code in (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE):
                 return failure
@@ -160,7 +160,7 @@ class RouteSetUps:
     async def _close(self, routes: Routes, loop_id: bytes, tell: PublicKey | None, reason: str) -> None:
         said = {"setup_id": routes.setup_id.hex(), "loop_id": loop_id.hex()}
         try:
-            unreached = await self._setup_nodes.close_loop(routes.setup_id, routes.rules, loop_id, tell, reason)
+            unreached = await self._setup_nodes.close_loop(routes, loop_id, tell, reason)
         except Failure as failure:
             log.info("rules left to their leases", why=str(failure), **said)
         else:

@@ -15,15 +15,19 @@ SETUP_ID_SIZE = 16
 
 
 class Setup:
-    """What one set-up of one owner holds: every id it was given, in order, installed or not."""
+    """What one set-up of one owner holds: every id it was given, in order, installed or not.
 
-    __slots__ = ("due", "given", "key", "reserved_until")
+    `edges`: the tags of its loop's two edges (`edge_tags`), 32 bytes; empty before rules are installed.
+    """
+
+    __slots__ = ("due", "edges", "given", "key", "reserved_until")
 
     def __init__(self, key: bytes, given: tuple[int, ...], reserved_until: float) -> None:
         self.key = key
         self.given = given
         self.reserved_until = reserved_until
         self.due = reserved_until
+        self.edges = b""
 
     @property
     def setup_id(self) -> bytes:
@@ -114,6 +118,7 @@ class Kept(NamedTuple):
     route_id: int
     owner: bytes
     setup_id: bytes
+    edges: bytes
     rule: Rule
     from_transport: UUID | None
     lapses: float

@@ -24,6 +24,7 @@ from math import inf
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+from skywire_common.edge_tags import is_edge
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.packet import MAX_ROUTE_ID
 from skywire_common.rules import APP_TYPE, AppRule, ForwardRule, PlacedRule
@@ -127,11 +128,19 @@ class RoutingTable:
         return ids
 
     def install(
-        self, setup_id: bytes, rules: Sequence[PlacedRule], now: float, epoch_now: float, *, owner: bytes = b""
+        self,
+        setup_id: bytes,
+        rules: Sequence[PlacedRule],
+        now: float,
+        epoch_now: float,
+        *,
+        owner: bytes = b"",
+        edges: bytes = b"",
     ) -> None:
         """Install rules under ids that this set-up reserved, all or none; again is no error.
 
-        An unused rule lapses after 30 s. Raises Failure (CONFLICT, ALREADY_EXISTS, UNKNOWN_TRANSPORT,
+        `edges` are the tags of those who may have them renewed and removed by their ids. An unused rule lapses after
+        30 s. Raises Failure (CONFLICT, ALREADY_EXISTS, UNKNOWN_TRANSPORT,
         INVALID_ARGUMENT, LIMIT_REACHED); then nothing has changed.
         """
         setup = self._setups.get(owner + setup_id)
@@ -153,6 +162,7 @@ class RoutingTable:
             raise _limit("rules", self._max_rules)
         if setup is None or not new:
             return
+        setup.edges = edges
         lapses = now + UNUSED_SECONDS
         # The rules of a batch expire together: they share the numbers.
         expiry, expires = 0, 0.0
@@ -181,12 +191,16 @@ class RoutingTable:
         rule.packets += 1
         rule.bytes += size
 
-    def renew(self, setup_id: bytes, ids: Iterable[int], expiry: int, now: float, epoch_now: float) -> list[int]:
+    def renew(
+        self, setup_id: bytes, ids: Sequence[int], expiry: int, now: float, epoch_now: float, *, edge: bytes | None
+    ) -> list[int]:
         """Move the expiry of a set-up's rules on, never back; return the ids that are not (any more) here.
 
-        Raises Failure (INVALID_ARGUMENT) if the expiry is over or too far away.
+        `edge` is the tag of the edge that asks, None: this node itself. Raises Failure, and nothing has changed:
+        INVALID_ARGUMENT if the expiry is over or too far away, PERMISSION_DENIED if it is no edge of one of the rules.
         """
         _check_expiry(expiry, epoch_now)
+        self._check_edge(setup_id, ids, edge)
         missing = []
         expires = now + (expiry - epoch_now)
         for route_id in ids:
@@ -200,19 +214,23 @@ class RoutingTable:
             self._note(route_id)
         return missing
 
-    def remove(self, setup_id: bytes, ids: Iterable[int] | None, *, owner: bytes = b"") -> Removed:
-        """Remove a set-up's rules and reservations; return the rules that went, what is gone already is no error.
+    def undo(self, setup_id: bytes, *, owner: bytes = b"") -> Removed:
+        """Remove everything that this owner holds for the set-up; return the rules that went."""
+        setup = self._setups.get(owner + setup_id)
+        return self._remove(setup.given, setup) if setup is not None else []
 
-        With ids: those, whoever installed them. None: everything that this owner holds for the set-up.
+    def remove(self, setup_id: bytes, ids: Sequence[int], *, edge: bytes) -> Removed:
+        """Remove rules of a set-up for one of its loop's edges, whoever installed them; return those that went.
+
+        What is gone already is no error. Raises Failure (PERMISSION_DENIED) if `edge`, the tag of who asks, is no
+        edge of one of the rules; then nothing has changed.
         """
-        if ids is None:
-            setup = self._setups.get(owner + setup_id)
-            return self._remove(setup.given, setup) if setup is not None else []
+        self._check_edge(setup_id, ids, edge)
         removed = []
         for route_id in ids:
-            holder = self._holder(route_id)
-            if holder is not None and holder.setup_id == setup_id:
-                removed += self._remove((route_id,), holder)
+            rule = self.rules.get(route_id)
+            if rule is not None and rule.setup_id == setup_id:
+                removed += self._remove((route_id,), rule.setup)
         return removed
 
     def drop(self, ids: Iterable[int]) -> Removed:
@@ -284,7 +302,16 @@ class RoutingTable:
         used = rule.lapses >= rule.expires
         lapses = epoch_now + (rule.lapses - now)
         return Kept(
-            route_id, rule.owner, rule.setup_id, rule.rule, rule.from_transport, lapses, used, rule.packets, rule.bytes
+            route_id,
+            rule.owner,
+            rule.setup_id,
+            rule.setup.edges,
+            rule.rule,
+            rule.from_transport,
+            lapses,
+            used,
+            rule.packets,
+            rule.bytes,
         )
 
     def restore(self, kept: Iterable[Kept], now: float, epoch_now: float) -> int:
@@ -297,6 +324,7 @@ class RoutingTable:
             if setup is None:
                 setup = self._setups[key] = Setup(key, (), now)
                 setup.due = inf
+                setup.edges = row.edges
             setup.given += (row.route_id,)
             lapses = now + (row.lapses - epoch_now)
             expires = now + min(row.rule.expiry - epoch_now, MAX_TIME_TO_LIVE + CLOCK_SLACK)
@@ -323,6 +351,16 @@ class RoutingTable:
             self._check_transport(placed.from_transport)
         elif isinstance(placed.rule, AppRule):
             raise Failure(ErrorCode.INVALID_ARGUMENT, "packets for an app come over a transport: none is named")
+
+    def _check_edge(self, setup_id: bytes, ids: Iterable[int], edge: bytes | None) -> None:
+        """Check that who asks is an edge of the loop whose rules these are, as far as they are here."""
+        if edge is None:
+            return
+        for route_id in ids:
+            rule = self.rules.get(route_id)
+            if rule is not None and rule.setup_id == setup_id and not is_edge(rule.setup.edges, edge):
+                cause = "only an edge of its loop has a rule renewed or removed"
+                raise Failure(ErrorCode.PERMISSION_DENIED, cause, FailureFields(setup_id=setup_id))
 
     def _check_transport(self, transport: UUID) -> None:
         if not self._known(transport):

@@ -2,6 +2,7 @@
 
 rules        one row per rule that survives a restart (routing.leases.Kept)
 transports   one row per transport that is wanted or was settled, with its counts (store.KeptTransport)
+traffic      what each transport carried on each day, UTC; of transports that are gone too (store.CarriedOnDay)
 apps         whether an app starts with the node, where its owner chose
 """
 
@@ -23,6 +24,7 @@ TABLES = (
         used BOOLEAN NOT NULL,
         packets INTEGER NOT NULL,
         bytes INTEGER NOT NULL,
+        edges BLOB NOT NULL,
         PRIMARY KEY (route_id)
     )
     """,
@@ -43,6 +45,21 @@ TABLES = (
     )
     """,
     "CREATE TABLE apps (name TEXT NOT NULL, auto_start BOOLEAN NOT NULL, PRIMARY KEY (name))",
+    """
+    CREATE TABLE traffic (
+        transport_id BLOB NOT NULL,
+        day TEXT NOT NULL,
+        remote BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        public BOOLEAN NOT NULL,
+        bytes_sent BIGINT NOT NULL,
+        bytes_received BIGINT NOT NULL,
+        packets_sent BIGINT NOT NULL,
+        packets_received BIGINT NOT NULL,
+        PRIMARY KEY (transport_id, day)
+    )
+    """,
+    "CREATE INDEX traffic_by_day ON traffic (day)",
     # As alembic makes it.
     "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, PRIMARY KEY (version_num))",
 )
