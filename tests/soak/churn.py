@@ -135,7 +135,8 @@ def _held(service: Service) -> Held:
     tasks = 0.0
     if "metrics" in service.interfaces:
         with urllib.request.urlopen(f"http://{service.interfaces['metrics']}/metrics") as page:
-            (line,) = [line for line in page.read().decode().splitlines() if line.startswith("skywire_event_loop{")]
+            lines = page.read().decode().splitlines()
+            (line,) = [line for line in lines if line.startswith("skywire_event_loop_tasks ")]
             tasks = float(line.rpartition(" ")[2])
     return Held(process.memory_info().rss, process.num_fds(), int(tasks))
 

@@ -199,7 +199,7 @@ async def test_cancelled_requests_leak_no_connection(replica: DiscoveryProcess, 
     async def all_idle() -> bool:
         async with httpx.AsyncClient() as client:
             shown = (await client.get(f"http://{replica.http}/metrics")).text
-        in_use = next(line for line in shown.splitlines() if line.startswith('skywire_discovery_pool{what="in_use"}'))
+        in_use = next(line for line in shown.splitlines() if line.startswith("skywire_discovery_database_connections "))
         return float(in_use.split()[-1]) == 0 and await asyncio.to_thread(idle) == 0
 
     await until("no connection in use", all_idle)

@@ -10,6 +10,7 @@ import asyncio
 import random
 import secrets
 import time
+from collections import Counter
 from pathlib import Path
 
 import structlog
@@ -42,6 +43,7 @@ from skywire_node.loops.routed_loop import RoutedLoop
 from skywire_node.loops.standby import Standby
 from skywire_node.owner import admin
 from skywire_node.owner.owner import OwnersApps, OwnersLoops, OwnersTransports
+from skywire_node.owner.readings import export
 from skywire_node.owner.views import Summary
 from skywire_node.plane import DataPlane
 from skywire_node.state.keeping import RuleKeeper
@@ -321,44 +323,11 @@ class Node:
         )
 
     def _export(self, registry: CollectorRegistry) -> None:
-        plane = self.plane
-        metrics.Readings(
+        export(
             registry,
-            "skywire_node_packets_dropped",
-            "Packets dropped, by reason.",
-            lambda: {reason.value: float(count) for reason, count in plane.router.dropped.items()},
-            label="reason",
-        )
-        metrics.Readings(
-            registry,
-            "skywire_node_forwarded",
-            "Forwarded from link to link, in packets and in bytes.",
-            lambda: {"packets": float(plane.router.forwarded), "bytes": float(plane.router.forwarded_bytes)},
-            label="unit",
-        )
-        metrics.Readings(
-            registry,
-            "skywire_node_traces_ignored",
-            "Trace records that were malformed, forged, repeated or too many, by reason.",
-            lambda: {reason: float(count) for reason, count in plane.tracing.ignored.items()},
-            label="reason",
-        )
-        metrics.Readings(
-            registry,
-            "skywire_node_held",
-            "What the node holds now.",
-            lambda: {
-                "rules": float(len(plane.table.rules)),
-                "rules_orphaned": float(plane.table.orphaned(time.monotonic())),
-                "reservations": float(plane.table.reserved),
-                "loops": float(len(plane.loops.by_id)),
-                "loops_with_standby": float(sum(loop.offered is not None for loop in plane.loops.by_id.values())),
-                "traces_passed_on": float(plane.tracing.pending),
-                "transports_up": float(len(plane.router.links)),
-                "bytes_queued": float(sum(link.queued for link in plane.transports.links())),
-            },
-            label="what",
-            gauge=True,
+            self.plane,
+            ready=lambda: self.summary().state == "READY",
+            apps=lambda: Counter(status.state.value for status in self.apps.statuses()),
         )
 
 

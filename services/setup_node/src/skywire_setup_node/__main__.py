@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 import structlog
@@ -86,12 +87,20 @@ def _export(registry: CollectorRegistry, installer: Installer, directory: Direct
     )
     metrics.Readings(
         registry,
-        "skywire_setup_node_held",
-        "Set-ups under way, nodes at which one is being undone, open channels to nodes.",
-        lambda: {"setups": installer.under_way, "undos": installer.undoing, "channels": len(directory)},
-        label="what",
-        gauge=True,
+        f"{prefix}_undo_failures",
+        "Nodes at which a set-up could not be undone: there it ends with its lease.",
+        lambda: {"": installer.not_undone},
     )
+    for name, text, read in (
+        ("setups_in_progress", "Set-ups under way.", lambda: installer.under_way),
+        ("undos_in_progress", "Nodes at which a set-up is being undone.", lambda: installer.undoing),
+        ("node_channels", "Channels to nodes that are open.", lambda: len(directory)),
+    ):
+        metrics.Readings(registry, f"{prefix}_{name}", text, _alone(read), gauge=True)
+
+
+def _alone(read: Callable[[], float]) -> Callable[[], dict[str, float]]:
+    return lambda: {"": read()}
 
 
 def main() -> NoReturn:

@@ -138,10 +138,8 @@ async def serve(registry: CollectorRegistry, address: str, tls: TlsFiles | None 
     except OSError as error:
         raise Failure(ErrorCode.CONFLICT, f"cannot listen on {address}: {error.strerror}") from error
     loop = asyncio.get_running_loop()
-    text = "What the event loop holds now; the answer to this question takes one task itself."
-    Readings(
-        registry, "skywire_event_loop", text, lambda: {"tasks": len(asyncio.all_tasks(loop))}, label="what", gauge=True
-    )
+    text = "Tasks of the event loop; the answer to this question takes one itself."
+    Readings(registry, "skywire_event_loop_tasks", text, lambda: {"": len(asyncio.all_tasks(loop))}, gauge=True)
     return MetricsServer(server, connections, host)
 
 
