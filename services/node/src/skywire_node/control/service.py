@@ -112,7 +112,7 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         """Install rules under reserved ids: all or none."""
         setup_id = fields.identifier(request.setup_id, "setup_id")
         rules = placed_rules_from(request.rules)
-        if len(request.edges) != 2:  # noqa: PLR2004 - a loop has two
+        if len(request.edges) != 2:
             raise DecodeError(f"edges: a loop has 2, not {len(request.edges)}")
         edges = b"".join(fields.identifier(tag, "edges") for tag in request.edges)
         try:
