@@ -78,7 +78,7 @@ def test_the_environment_overrules_the_file(
 @pytest.mark.parametrize(
     ("where", "value", "says"),
     [
-        ("node.static_public_key", REMOTE, "static_public_key is not the key"),
+        pytest.param("node.static_public_key", REMOTE, "static_public_key is not the key", id="static_public_key"),
         ("node.static_secret_key_file", "/nowhere/at/all", "No such file"),
         ("apps.1.port", 1, "both want port 1"),
         ("apps.1.port", 49152, "apps.1.port"),
