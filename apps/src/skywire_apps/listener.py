@@ -51,10 +51,12 @@ async def listen(
     handler: Handler,
     most: int,
     listening: Callable[[asyncio.Server], None],
+    incoming: Callable[[Stream], Awaitable[None]] = Stream.close,
 ) -> None:
     """Handle local connections, `most` at once, until the node says stop; raises Failure if the node goes away.
 
-    A connection too many is reset. The handler closes its connection; what it leaves open is reset.
+    A connection too many is reset. The handler closes its connection; what it leaves open is reset. `incoming` gets the
+    streams from elsewhere, which an app without a port has none of.
     """
     tasks: set[asyncio.Task[None]] = set()
 
@@ -77,9 +79,8 @@ async def listen(
     server = await server_of(one)
     try:
         listening(server)
-        # An app without a port gets no streams: this waits for the end.
         async for stream in app:
-            await stream.close()
+            await incoming(stream)
     finally:
         server.close()
         if tasks:

@@ -43,12 +43,12 @@ class Attached:
         self.node.over.append(addr)
 
     def dial(self, request_id: int, remote: Addr) -> None:
-        listener = self.node.listeners.get(remote.port)
+        listener = self.node.others.get(remote.public_key, self.node).listeners.get(remote.port)
         try:
             if listener is None:
                 raise Failure(ErrorCode.PORT_CLOSED, f"no app has port {remote.port}").within(retryable=True)
             self.node.next_port += 1
-            ours, theirs = LocalLoop.pair(Addr(KEY, self.node.next_port), remote)
+            ours, theirs = LocalLoop.pair(Addr(self.node.key, self.node.next_port), remote)
             listener.session.offer(theirs)
         except Failure as failure:
             self.session.dial_failed(request_id, failure)
@@ -61,9 +61,11 @@ class Attached:
 
 
 class Node:
-    """The apps by port."""
+    """The apps by port. `others` are nodes whose apps can be dialled from here."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: PublicKey = KEY) -> None:
+        self.key = key
+        self.others: dict[PublicKey, Node] = {}
         self.listeners: dict[int, Attached] = {}
         self.all: list[Attached] = []
         self.over: list[LoopAddr] = []

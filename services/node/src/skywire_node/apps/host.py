@@ -22,6 +22,7 @@ from skywire_node.apps.run import STOP_GRACE_S, AppRun, AppSpec, AppState
 from skywire_node.edge import Dialler, Loop
 from skywire_node.loops import local_loop
 
+KEY_VARIABLE = "SKYWIRE_NODE_KEY"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
@@ -142,6 +143,25 @@ class AppHost:
             reason = f"{reason}; starts again in {max(0.0, app.timer.when() - self._loop.time()):.1f} s"
         return AppStatus(app.spec, app.auto_start, state, reason, pid, loops, app.restarts.count, since)
 
+    async def add_loop(self, name: str, remote: Addr) -> Loop:
+        """Set a loop up for an app that runs, which gets it as if the other end had dialled; raises Failure."""
+        app = self._find(name)
+        run = app.run
+        if run is None or run.state is not AppState.READY:
+            raise Failure(ErrorCode.CONFLICT, f"app {name} does not run").within(retryable=True)
+        port = self.ports.free(name)
+        try:
+            loop = await self.dial(name, port, remote)
+            try:
+                run.session.offer(loop)
+            except Failure as failure:
+                loop.close(failure)
+                raise
+        except BaseException:
+            self.ports.release(port)
+            raise
+        return loop
+
     def statuses(self) -> list[AppStatus]:
         """Return how all apps are, in the order of the config."""
         return [self.status(name) for name in self._apps]
@@ -215,7 +235,9 @@ class AppHost:
             directory.mkdir(parents=True, exist_ok=True)
             if spec.port:
                 self.ports.bind(spec.port, spec.app)
-            return AppProcess.spawn(executable, spec.args, spec.env, directory)
+            # Whose node this is, an app may want to say before its first loop.
+            environment = {KEY_VARIABLE: str(self.public_key), **spec.env}
+            return AppProcess.spawn(executable, spec.args, environment, directory)
         except OSError as error:
             self.ports.release(spec.port)
             raise Failure(ErrorCode.UNAVAILABLE, f"app {spec.app} cannot start: {error}") from error
