@@ -78,11 +78,12 @@ async def start(settings: SetupNodeSettings, scope: Scope) -> Ready:
 
 
 def _export(registry: CollectorRegistry, installer: Installer, directory: Directory) -> None:
+    prefix = "skywire_setup_node"
     metrics.Readings(
         registry,
-        "skywire_setup_node_setups",
+        f"{prefix}_setups",
         "Set-ups by how they ended.",
-        lambda: {"made": installer.made, "failed": installer.failed, "not_undone": installer.not_undone},
+        lambda: {"made": installer.made, "failed": installer.failed},
         label="end",
     )
     metrics.Readings(
