@@ -20,7 +20,7 @@ from skywire_common.routes import PathPair
 from skywire_node.control.service import NodeControlService
 from skywire_node.control.setup_nodes import SetupNodes, SetupPeer
 from skywire_node.edge import Listener, Loop
-from skywire_node.link.transports import Transport
+from skywire_node.link.transport import Transport
 from skywire_node.loops.loop_setup import Answer, Offer, Routes
 from skywire_node.loops.rerouting import Rerouting
 from skywire_node.loops.route_setup import RouteSetUps

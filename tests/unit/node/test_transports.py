@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 from planes import Net
 from skywire_common.curve import SecretKey
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure
-from skywire_node.link import connection
+from skywire_node.link import connection, transports
 from skywire_node.link.transports import MAX_PENDING
 
 
 async def test_connections_that_never_shake_hands_are_bounded() -> None:
     async with Net(1, seed=31) as net:
-        transports = net.planes[0].transports
+        own = net.planes[0].transports
         host, _, port = net.addresses[net.keys[0]].rpartition(":")
         opened = [await asyncio.open_connection(host, int(port)) for _ in range(MAX_PENDING + 10)]
-        await net.until(lambda: transports.refused == 10)
-        assert len(transports._pending) == MAX_PENDING
+        await net.until(lambda: own.refused == 10)
+        assert len(own._pending) == MAX_PENDING
         for _, writer in opened:
             writer.close()
-        await net.until(lambda: not transports._pending)
+        await net.until(lambda: not own._pending)
 
 
 @pytest.mark.parametrize("said", [b"", b"\x00", b"GET / HTTP/1.1\r\n\r\n", b"\x00\x31" + bytes(49), bytes(2000)])
@@ -77,11 +78,25 @@ async def test_a_removed_transport_stays_removed() -> None:
         (transport_id,) = a.all
         a.remove(transport_id)
         await net.until(lambda: not net.planes[1].router.links)
-        await asyncio.sleep(1.2)  # longer than the first tries to dial again would take
-        assert not a.all and not net.planes[0].router.links
         with pytest.raises(Failure):
             a.remove(transport_id)
+        # Also if the other end dials, or an earlier life's neighbours are dialled, until the owner adds it again.
+        with pytest.raises(Failure, match="has removed this transport"):
+            await b.add(net.keys[0])
+        await a.meet([Entry.between(*net.keys, "tcp", True)])
+        assert not a.all and not net.planes[0].router.links
         assert all(transport.link is None for transport in b.all.values())
+        assert a.is_removed(net.keys[1], "tcp", True) and not a.is_removed(net.keys[1], "tcp", False)
+        await a.add(net.keys[1])
+        await net.until(lambda: bool(net.planes[1].router.links))
+
+
+async def test_transports_that_stay_removed_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transports, "MAX_REMOVED", 3)
+    async with Net(1, seed=42) as net:
+        for number in range(5):
+            net.planes[0].transports.note_removed(UUID(int=number))
+        assert list(net.planes[0].transports._removed) == [UUID(int=number) for number in (2, 3, 4)]
 
 
 async def test_without_a_discovery_a_link_comes_up_unregistered() -> None:
@@ -146,6 +161,7 @@ async def test_neighbours_of_an_earlier_life_are_dialled_once_and_those_that_are
         near.transports.remove(entry)
         await net.until(lambda: not far.router.links)
         far.transports.all.clear()
+        near.transports._removed.clear()  # as if it had never known the other
         gone = SecretKey.generate().public
         net.addresses[gone] = "127.0.0.1:1"
         entries = [Entry.between(net.keys[1], other, "tcp", True) for other in (net.keys[0], gone)]

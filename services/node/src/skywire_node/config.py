@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, model_validator
 from skywire_common.curve import SecretKey
+from skywire_common.errors import LocalError
 from skywire_common.keys import PublicKey
+from skywire_common.rpc import token
 from skywire_common.runtime.config import (
     Address,
     HexKey,
@@ -20,16 +22,20 @@ from skywire_common.runtime.config import (
     ServiceSettings,
     SocketPath,
     TlsFiles,
+    is_loopback,
     setting,
 )
 
 from skywire_node.apps.restart import RestartPolicy
+from skywire_node.link import types
 
 MAX_APPS = 256
 MAX_TRANSPORTS = 1_024
+MAX_TYPES = 6  # a node tells the discovery 8 addresses, with tcp and control
 MAX_SETUP_NODES = 16
 # Below it ports are reserved for named apps (wire.md, App pipe); from 49152 up they are for dialling loops.
 FIRST_DIALLING_PORT = 49_152
+_TYPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
@@ -41,6 +47,30 @@ def _app_word(value: str) -> str:
 
 
 AppWord = Annotated[str, AfterValidator(_app_word)]
+
+
+def _type_word(value: str) -> str:
+    """Check the name of a type of transports, also that it is installed."""
+    if not _TYPE_NAME.fullmatch(value):
+        raise ValueError("a type of transports is at most 32 of a-z, 0-9, _ and -, a letter first")
+    try:
+        return types.check(value)
+    except LocalError as error:
+        raise ValueError(str(error)) from error
+
+
+TypeWord = Annotated[str, AfterValidator(_type_word)]
+
+
+def _token_file(path: Path) -> Path:
+    """Load the token once, so that a bad file is an error of the configuration."""
+    try:
+        token.load(path)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from error
+    except LocalError as error:
+        raise ValueError(str(error)) from error
+    return path
 
 
 class Identity(Section):
@@ -65,9 +95,20 @@ class TransportSettings(Section):
     """A transport that the node keeps up."""
 
     public_key: HexKey = setting("the other node")
-    type: Literal["tcp"] = setting("how the nodes are linked", default="tcp")
+    type: TypeWord = setting("how the nodes are linked: tcp, grpc, or one of transport_types", default="tcp")
     public: bool = setting("registered, so that others may route over it", default=True)
     address: Address | None = setting("where the other takes links; without it the discovery is asked", default=None)
+
+
+class TransportTypeSettings(Section):
+    """A type of transports beside tcp (docs/transports.md)."""
+
+    type: TypeWord = setting("grpc, or one that an installed package brings")
+    listen: ListenAddress | None = setting("where links of this type are accepted; unset: it only dials", default=None)
+    announced: Address | None = setting("what others dial for it; unset: what was bound", default=None)
+    tls: TlsFiles | None = setting("TLS of its listener", default=None)
+    dial_tls: TlsFiles | None = setting("TLS of the connections that it makes; {}: the system's CAs", default=None)
+    options: dict[str, Any] = setting("what the type itself wants to know", default_factory=dict)
 
 
 class AppSettings(Section):
@@ -90,6 +131,20 @@ class AppSettings(Section):
         return f"{self.app}.v{self.version}"
 
 
+class RemoteAdmin(Section):
+    """NodeAdmin over TCP, for an owner who is elsewhere: with a token, and beyond this machine with TLS."""
+
+    listen: ListenAddress = setting("where NodeAdmin is served over TCP")
+    token_file: Annotated[Path, AfterValidator(_token_file)] = setting("what a caller must bring; mode 0600")
+    tls: TlsFiles | None = setting("its TLS; may be left out on loopback alone", default=None)
+
+    @model_validator(mode="after")
+    def _secret_on_its_way(self) -> Self:
+        if not is_loopback(self.listen) and (self.tls is None or not self.tls.certificate or not self.tls.key):
+            raise ValueError("a token goes beyond this machine over TLS only: give tls.certificate and tls.key")
+        return self
+
+
 class Interfaces(Section):
     """Where the node listens."""
 
@@ -100,6 +155,7 @@ class Interfaces(Section):
     # What other nodes shall dial where it is not what was bound, for example behind NAT.
     announced_link: Address | None = setting("what others dial for links; unset: what was bound", default=None)
     announced_control: Address | None = setting("what setup nodes dial; unset: what was bound", default=None)
+    admin_remote: RemoteAdmin | None = setting("NodeAdmin over TCP too", default=None)
     control_tls: TlsFiles | None = setting("TLS of the control interface", default=None)
     metrics_tls: TlsFiles | None = setting("TLS of the metrics interface", default=None)
     health: ListenAddress | None = setting("grpc.health.v1 alone, in plain text, for probes", default=None)
@@ -131,6 +187,9 @@ class NodeSettings(ServiceSettings):
     # Keys that may call NodeControl: setup nodes. Asking one under `setup_nodes` for a loop is no reason to obey it.
     trusted_nodes: tuple[HexKey, ...] = setting("keys of setup nodes that may install rules here", default=())
     transports: tuple[TransportSettings, ...] = setting("kept up", default=(), max_length=MAX_TRANSPORTS)
+    transport_types: tuple[TransportTypeSettings, ...] = setting(
+        "types of transports beside tcp", default=(), max_length=MAX_TYPES
+    )
     apps: tuple[AppSettings, ...] = setting("the node's apps", default=(), max_length=MAX_APPS)
     apps_path: Path = setting("where executables {app}.v{version} are", default=Path("apps"))
     local_path: Path = setting("the node's own files, and {app}/v{version} for each app", default=Path("local"))
@@ -162,6 +221,12 @@ class NodeSettings(ServiceSettings):
         names = [app.app for app in self.apps]
         if len(set(names)) != len(names):
             raise ValueError(f"app {max(names, key=names.count)} is named twice")
+        named = [one.type for one in self.transport_types]
+        if len(set(named)) != len(named) or types.TCP in named:
+            raise ValueError("transport_types names each type once, and not tcp, which interfaces.link is for")
+        for transport in self.transports:
+            if transport.type not in (*types.OWN, *named):
+                raise ValueError(f"no transports of type {transport.type}: transport_types does not name it")
         remotes = [(transport.public_key, transport.type, transport.public) for transport in self.transports]
         if len(set(remotes)) != len(remotes):
             raise ValueError("two transports to the same node, of the same type and visibility")

@@ -24,18 +24,21 @@ from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import RpcServer
 from skywire_common.runtime import logging, metrics
+from skywire_common.runtime.config import Peer
 from skywire_common.runtime.scope import Scope
 from skywire_common.runtime.service import Ready
 
 from skywire_node.apps.host import AppHost
 from skywire_node.apps.run import AppSpec, AppState
-from skywire_node.config import NodeSettings
+from skywire_node.config import NodeSettings, TransportTypeSettings
 from skywire_node.control import service as control
 from skywire_node.control.announcing import Announcer, LinkRegistry
 from skywire_node.control.discovery import Discovery, Heartbeat, Presence
 from skywire_node.control.life import Life
+from skywire_node.control.neighbours import Neighbours
 from skywire_node.control.setup_nodes import SetupNodes, SetupPeer
-from skywire_node.link.transports import Transport
+from skywire_node.link import types
+from skywire_node.link.types import TransportType
 from skywire_node.loops.lives import Lives
 from skywire_node.loops.rerouting import Rerouting
 from skywire_node.loops.route_setup import RouteSetUps
@@ -47,7 +50,8 @@ from skywire_node.owner.readings import export
 from skywire_node.owner.views import Summary
 from skywire_node.plane import DataPlane
 from skywire_node.state.keeping import RuleKeeper
-from skywire_node.state.store import KeptTransport, Store
+from skywire_node.state.store import Store
+from skywire_node.state.traffic import TrafficKeeper
 
 NAME = "skywire-node"
 SHARE_FOR_APPS = 0.4  # of the grace; their loops get the same again
@@ -67,11 +71,11 @@ class Node:
         self._began = time.monotonic()
         self._interfaces: dict[str, str] = {}
         found = settings.transport_discovery
-        self._channels = [self._channel(found.address, found.public_key)] if found is not None else []
+        self._channels = [self._channel(found)] if found is not None else []
         self._discovery = Discovery(self._channels[0] if self._channels else None)
         peers = []
         for peer in settings.setup_nodes:
-            self._channels.append(self._channel(peer.address, peer.public_key))
+            self._channels.append(self._channel(peer))
             peers.append(SetupPeer(peer.public_key, self._channels[-1]))
         setups = RouteSetUps(
             secret.public,
@@ -93,6 +97,7 @@ class Node:
             spawn=scope.spawn,
             max_rules=settings.limits.max_rules,
             idle_limit=settings.limits.idle_limit_s,
+            types=self._types(),
         )
         self._rerouting.loops = self.plane.loops
         self._lives = Lives(self.plane.loops, self._epoch_of, scope.spawn)
@@ -107,7 +112,17 @@ class Node:
             discard=self._rerouting.discard,
         )
         self._announcer = Announcer(secret.public, self._discovery, self.plane.transports)
+        self._neighbours = Neighbours(
+            secret.public,
+            self.plane.transports,
+            self._discovery,
+            store,
+            scope.spawn,
+            wanted=settings.transports,
+            trusted=settings.trusted_nodes,
+        )
         self._keeper = RuleKeeper(store, self.plane.table)
+        self._traffic = TrafficKeeper(store, self.plane.transports.take_traffic)
         self._life = Life(settings.local_path)
         self._heartbeat = Heartbeat(
             self._discovery, self._presence, every=settings.heartbeat_s, registered=self._life.keep
@@ -125,8 +140,17 @@ class Node:
             rng=random.Random(secrets.randbits(64)),
         )
 
-    def _channel(self, address: str, key: object) -> RpcChannel:
-        return RpcChannel(address, key, self._secret)  # type: ignore[arg-type]
+    def _channel(self, peer: Peer) -> RpcChannel:
+        return RpcChannel(peer.address, peer.public_key, self._secret, tls=peer.tls, server_name=peer.server_name)
+
+    def _types(self) -> dict[str, TransportType]:
+        """Make the types of transports; grpc can be dialled without being named."""
+        named = {one.type: one for one in self._settings.transport_types}
+        plain = {name: TransportTypeSettings(type=name) for name in types.OWN}
+        return {
+            name: types.find(name)(types.TypeOptions(self._secret.public, one.tls, one.dial_tls, one.options))
+            for name, one in (plain | named).items()
+        }
 
     async def start(self) -> Ready:
         """Open everything; returns once the owner is served, whoever else is away."""
@@ -136,15 +160,22 @@ class Node:
         restored = await self._keeper.load()
         scope.defer(self._keeper.keep)
         scope.spawn(self._keeper.run(), "rule keeper")
+        scope.defer(self._traffic.keep)
+        scope.spawn(self._traffic.run(), "traffic keeper")
         await self._serve()
         plane = self.plane
-        self._interfaces["link"] = await plane.transports.listen(settings.interfaces.link)
         scope.defer(plane.transports.stop)
+        self._interfaces["link"] = await plane.transports.listen(settings.interfaces.link)
+        for one in settings.transport_types:
+            if one.listen is not None:
+                self._interfaces[f"link_{one.type}"] = await plane.transports.listen(one.listen, one.type)
         scope.defer(self._say_goodbye)
         scope.spawn(plane.run(), "ticks")
         scope.spawn(self._rerouting.run(), "renewals")
-        await self._bring_transports_back()
-        scope.spawn(self._meet_again(), "meeting neighbours")
+        await self._neighbours.bring_back()
+        if self._life.previous_epoch:
+            scope.spawn(self._neighbours.meet_again(), "meeting neighbours")
+        scope.spawn(self._neighbours.link_with_trusted(), "linking with trusted nodes")
         scope.spawn(self._announcer.run(), "announcements")
         scope.spawn(self._heartbeats(), "heartbeats")
         scope.defer(self._close_loops)
@@ -182,7 +213,7 @@ class Node:
                 self._secret.public,
                 plane.table,
                 OwnersApps(self.apps, self._store.keep_auto_start),
-                OwnersTransports(plane.transports, self._keep_transport),
+                OwnersTransports(plane.transports, self._neighbours.keep, self._traffic),
                 OwnersLoops(plane.loops, plane.tracing, self.apps),
                 self.summary,
                 logging.set_level,
@@ -206,10 +237,12 @@ class Node:
 
     def _presence(self) -> Presence:
         shown = self._settings.interfaces
-        addresses = {
-            "tcp": shown.announced_link or self._interfaces["link"],
-            "control": shown.announced_control or self._interfaces["control"],
-        }
+        addresses = {"tcp": shown.announced_link or self._interfaces["link"]}
+        for one in self._settings.transport_types:
+            if one.listen is not None:
+                addresses[one.type] = one.announced or self._interfaces[f"link_{one.type}"]
+        kind = "control" if shown.control_tls is None else "control_tls"
+        addresses[kind] = shown.announced_control or self._interfaces["control"]
         return Presence(addresses, self._epoch, self._settings.limits.max_hops, self._life.previous_epoch)
 
     async def _heartbeats(self) -> None:
@@ -227,59 +260,6 @@ class Node:
 
     async def _epoch_of(self, node: PublicKey) -> int:
         return (await self._discovery.resolve(node)).epoch
-
-    # -- transports over restarts
-
-    async def _meet_again(self) -> None:
-        """Dial the neighbours of an earlier life: those that dial this node may by now wait a minute between tries."""
-        if not self._life.previous_epoch:
-            return
-        try:
-            listed = await self._discovery.list_transports(self._secret.public)
-        except Failure as failure:
-            log.info("neighbours not dialled, they will dial", why=str(failure))
-            return
-        await self.plane.transports.meet([one.entry.entry for one in listed])
-
-    async def _bring_transports_back(self) -> None:
-        for kept in await self._store.load_transports():
-            if kept.wanted:
-                self.plane.transports.keep(kept.remote, public=kept.public, address=kept.address, kind=kept.kind)
-        for wanted in self._settings.transports:
-            if wanted.public_key == self._secret.public:
-                continue  # one list for all nodes of a network names this one too
-            self.plane.transports.keep(
-                wanted.public_key, public=wanted.public, address=wanted.address or "", kind=wanted.type
-            )
-
-    def _keep_transport(self, transport: Transport, wanted: bool) -> None:
-        self._scope.spawn(self._write_transport(transport, wanted), "keep transport")
-
-    async def _write_transport(self, transport: Transport, wanted: bool) -> None:
-        entry = transport.entry
-        try:
-            if not wanted:
-                await self._store.forget_transport(entry.transport_id)
-                return
-            kept = KeptTransport(
-                entry.transport_id,
-                transport.remote,
-                entry.kind,
-                entry.public,
-                transport.address,
-                wanted=True,
-                entry=transport.signed.to_json() if transport.signed is not None else b"",
-                **dict(
-                    zip(
-                        ("bytes_sent", "bytes_received", "packets_sent", "packets_received"),
-                        transport.totals(),
-                        strict=True,
-                    )
-                ),
-            )
-            await self._store.keep_transports([kept])
-        except Failure as failure:
-            log.error("transport not kept over a restart", transport=str(entry.transport_id), why=str(failure))
 
     # -- going
 
@@ -320,6 +300,11 @@ class Node:
             packets_forwarded=plane.router.forwarded,
             bytes_forwarded=plane.router.forwarded_bytes,
             packets_dropped={reason.value: count for reason, count in plane.router.dropped.items()},
+            link_addresses={
+                name.removeprefix("link_") if name != "link" else types.TCP: address
+                for name, address in self._interfaces.items()
+                if name.startswith("link")
+            },
         )
 
     def _export(self, registry: CollectorRegistry) -> None:

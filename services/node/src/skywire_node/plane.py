@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from skywire_common.curve import SecretKey
 
 from skywire_node.edge import Listener
 from skywire_node.link.connection import Link
 from skywire_node.link.records import Kind
-from skywire_node.link.transports import Registry, Spawn, Transport, Transports
+from skywire_node.link.transport import Transport
+from skywire_node.link.transports import Registry, Spawn, Transports
+from skywire_node.link.types import TransportType
 from skywire_node.loops.loop_setup import SetUps
 from skywire_node.loops.loops import Loops
 from skywire_node.loops.routed_loop import RoutedLoop
@@ -47,11 +49,12 @@ class DataPlane:
         spawn: Spawn,
         max_rules: int = MAX_RULES,
         idle_limit: float | None = None,
+        types: Mapping[str, TransportType] | None = None,
         clock: Callable[[], float] = time.monotonic,
         epoch_clock: Callable[[], float] = time.time,
         draw: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """See `Loops` for `rerouting`, `listener`, the clocks and `draw`, `Transports` for `changed` and `spawn`."""
+        """See `Transports` for `changed`, `spawn` and `types`, `Loops` for the rest."""
         loop = asyncio.get_running_loop()
         self.table = RoutingTable(self._knows, max_rules=max_rules, idle_limit=idle_limit or IDLE_LIMIT)
         self.flow = Flow(loop.call_soon)
@@ -72,7 +75,7 @@ class DataPlane:
         self.loops.router = self.router
         self.signals = Signals(self.table, self.router, self.loops)
         self.tracing = Tracing(secret, self.table, self.router, has_loop=self.loops.has_loop, clock=clock, draw=draw)
-        self.transports = Transports(secret, self, registry, self._transport_changed, spawn)
+        self.transports = Transports(secret, self, registry, self._transport_changed, spawn, types=types)
         self._changed = changed
         self._clock = clock
         self._call_soon = loop.call_soon

@@ -16,12 +16,13 @@ from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.keys import PublicKey
 from skywire_common.rpc import identity
+from skywire_common.rpc import token as bearer
 from skywire_common.rpc.options import MAX_MESSAGE, channel_options
 from skywire_common.rpc.status import from_error
 from skywire_common.rpc.tls import TlsFiles, Watched, channel_credentials
 
 R = TypeVar("R", bound=Message)
-Metadata = tuple[tuple[str, bytes], ...]
+Metadata = tuple[tuple[str, str | bytes], ...]
 # What calls get to end on a connection whose certificates were replaced.
 RETIRE_S = 30.0
 
@@ -29,8 +30,8 @@ RETIRE_S = 30.0
 class RpcChannel:
     """Calls to one peer at "host:port" or "unix:/path"; make it in the running loop and close it.
 
-    `audience` is the peer's key and `secret` our own: both are needed for signed calls. The offset of the peer's clock
-    is learned from its first CLOCK_SKEW and kept.
+    `audience` is the peer's key and `secret` our own: both are needed for signed calls. `token` goes with every call.
+    The offset of the peer's clock is learned from its first CLOCK_SKEW and kept.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class RpcChannel:
         *,
         tls: TlsFiles | None = None,
         server_name: str = "",
+        token: str = "",
         max_message: int = MAX_MESSAGE,
         clock: Callable[[], float] = time.time,
         randomness: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self.address = address
+        self._bearer = bearer.metadata(token) if token else ()
         self._audience = audience
         self._secret = secret
         self._clock = clock
@@ -173,7 +176,7 @@ class RpcChannel:
         if self._closed:
             raise self._closed_failure()
         if not signed:
-            return ()
+            return self._bearer
         if self._audience is None or self._secret is None:
             raise LocalError(f"a signed call to {self.address} needs its key and our own")
         value = identity.sign(
@@ -184,7 +187,7 @@ class RpcChannel:
             time_ms=self._now_ms() + self._offset_ms,
             random=self._randomness(identity.RANDOM_SIZE),
         )
-        return ((identity.METADATA_KEY, value),)
+        return ((identity.METADATA_KEY, value), *self._bearer)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

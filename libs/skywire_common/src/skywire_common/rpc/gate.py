@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError as ProtobufError
 
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LocalError
 from skywire_common.keys import PublicKey
-from skywire_common.rpc import identity
+from skywire_common.rpc import identity, token
 from skywire_common.rpc.identity import Reason, Refused, Stamp
 from skywire_common.rpc.metrics import CallMetrics, MethodMetrics
 from skywire_common.rpc.replays import ReplayGuard
@@ -53,6 +53,7 @@ class Access(Enum):
     SIGNED = "signed"  # any key, verified
     TRUSTED = "trusted"  # a key that the service's config trusts, verified
     LOCAL = "local"  # over a unix socket only
+    TOKEN = "token"  # noqa: S105 - whoever brings the server's token
 
 
 def caller(context: Context) -> PublicKey:
@@ -87,7 +88,10 @@ class Gate(grpc.aio.ServerInterceptor):
         replays: ReplayGuard,
         metrics: CallMetrics,
         clock: Callable[[], float] = time.time,
+        bearer: str = "",
     ) -> None:
+        """`bearer` is the token of methods with access TOKEN."""
+        self._bearer = bearer
         self._audience = audience
         self._access = access
         self._trusted = trusted
@@ -207,12 +211,14 @@ class Gate(grpc.aio.ServerInterceptor):
         """Check who calls, and hold a place among the calls of that key; None: the method wants no identity."""
         if method.access is Access.LOCAL and not context.peer().startswith("unix:"):
             raise Refused(Reason.NOT_LOCAL, ErrorCode.PERMISSION_DENIED, f"{method.path} is for the local socket only")
-        if method.access in (Access.ANYONE, Access.LOCAL):
+        if method.access is Access.TOKEN and not token.bears(_metadata(context, token.METADATA_KEY), self._bearer):
+            raise Refused(Reason.TOKEN, ErrorCode.PERMISSION_DENIED, "the token is missing or wrong")
+        if method.access in (Access.ANYONE, Access.LOCAL, Access.TOKEN):
             yield None
             return
-        values = [value for key, value in context.invocation_metadata() or () if key == identity.METADATA_KEY]
+        values = _metadata(context, identity.METADATA_KEY)
         now_ms = int(self._clock() * 1000)
-        stamp = identity.check(values, self._audience, method.path, request, now_ms)  # type: ignore[arg-type]
+        stamp = identity.check(values, self._audience, method.path, request, now_ms)
         if method.access is Access.TRUSTED and not self._trusted(stamp.key):
             raise Refused(Reason.UNTRUSTED, ErrorCode.PERMISSION_DENIED, f"{stamp.key} is not trusted here")
         calls = self._calls.get(stamp.key, 0)
@@ -278,6 +284,10 @@ def _written(behaviour: Behaviour) -> Behaviour:
                 await context.write(answer)
 
     return write
+
+
+def _metadata(context: Context, wanted: str) -> list[Any]:
+    return [value for key, value in context.invocation_metadata() or () if key == wanted]
 
 
 def _parsed(method: _Method, request: Any) -> Any:

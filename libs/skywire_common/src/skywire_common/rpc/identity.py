@@ -48,6 +48,7 @@ class Reason(StrEnum):
     UNTRUSTED = "untrusted"
     NOT_LOCAL = "not_local"
     LIMIT = "limit"
+    TOKEN = "token"  # noqa: S105 - a reason, not a token
 
 
 class Refused(Failure):

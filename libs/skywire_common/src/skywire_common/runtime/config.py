@@ -121,19 +121,21 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Peer(Section):
-    """A service that is called: where it is, and the key that it must have."""
-
-    address: Address = setting("where it is; a hint")
-    public_key: HexKey = setting("the key that it must have")
-
-
 class TlsFiles(Section):
     """PEM files of a listener or a channel; see rpc.tls."""
 
     certificate: Path | None = setting("PEM file of the certificate", default=None)
     key: Path | None = setting("PEM file of its key", default=None)
     ca: Path | None = setting("PEM file of the authorities that are believed", default=None)
+
+
+class Peer(Section):
+    """A service that is called: where it is, and the key that it must have."""
+
+    address: Address = setting("where it is; a hint")
+    public_key: HexKey = setting("the key that it must have")
+    tls: TlsFiles | None = setting("TLS of the calls to it; {}: the system's authorities are believed", default=None)
+    server_name: str = setting("the name in its certificate, where it is not that of the address", default="")
 
 
 class Open(NamedTuple):

@@ -16,7 +16,8 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 
 from skywire_node.control.discovery import Discovery
-from skywire_node.link.transports import Transport, Transports
+from skywire_node.link.transport import Transport
+from skywire_node.link.transports import Transports
 
 RECONCILE_SECONDS = 30.0
 SOON = 1.0

@@ -14,8 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -25,17 +24,19 @@ from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LinkError, SkywireError
 from skywire_common.keys import PublicKey
 
-from skywire_node.link import settlement
+from skywire_node.link import over_tcp, settlement
 from skywire_node.link.connection import PING_AFTER, Link, LinkUser
 from skywire_node.link.handshake import HANDSHAKE_SECONDS, LinkHandshake
 from skywire_node.link.records import Kind
 from skywire_node.link.settlement import SETTLEMENT_SECONDS
+from skywire_node.link.transport import NOTHING, Totals, Transport
+from skywire_node.link.types import TCP, TransportType
 
-TCP = "tcp"
 MAX_PENDING = 64  # accepted connections that have not settled yet
 MAX_TRANSPORTS = 10_000
 FIRST_RETRY = 0.5  # seconds
 LAST_RETRY = 60.0
+MAX_REMOVED = 10_000  # ids of transports that stay removed
 MAX_MEETING = 16  # neighbours of an earlier life that are dialled at once
 STEADY_AFTER = 30.0  # seconds up after which a loss is retried soon again
 REGISTER_SECONDS = 1.5  # how long a settlement waits for the discovery
@@ -56,46 +57,11 @@ class Registry(Protocol):
         """Return host:port where the node accepts links of this type."""
 
 
-@dataclass(eq=False)
-class Transport:
-    """One transport as this node sees it, over all the links that carried it."""
-
-    entry: Entry
-    remote: PublicKey
-    state: str = "DIALING"
-    reason: str = ""
-    since: float = 0.0
-    link: Link | None = None
-    signed: SignedEntry | None = None
-    dialled: bool = False
-    address: str = ""  # where to dial it again
-    kept: bool = False  # dialled again when lost
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    packets_sent: int = 0
-    packets_received: int = 0
-    redial: asyncio.Task[None] | None = field(default=None, repr=False)
-
-    @property
-    def registered(self) -> bool:
-        """Whether the discovery has it."""
-        return self.signed is not None and self.signed.registered > 0
-
-    def totals(self) -> tuple[int, int, int, int]:
-        """Return bytes and packets sent and received, over all links."""
-        link = self.link
-        if link is None:
-            return self.bytes_sent, self.bytes_received, self.packets_sent, self.packets_received
-        return (
-            self.bytes_sent + link.bytes_sent,
-            self.bytes_received + link.bytes_received,
-            self.packets_sent + link.packets_sent,
-            self.packets_received + link.packets_received,
-        )
-
-
 class Transports:
-    """All transports of the node. `user` gets the packets; `changed` hears of every UP and DOWN."""
+    """All transports of the node. `user` gets the packets; `changed` hears of every UP and DOWN.
+
+    `types` are the ways to carry links, by name; without them there is `tcp` alone.
+    """
 
     def __init__(
         self,
@@ -104,46 +70,50 @@ class Transports:
         registry: Registry,
         changed: Callable[[Transport], None],
         spawn: Spawn,
+        *,
+        types: Mapping[str, TransportType] | None = None,
     ) -> None:
+        self.types = {TCP: over_tcp.OverTcp()} if types is None else types
         self._secret = secret
         self._user = user
         self._registry = registry
         self._changed = changed
         self._spawn = spawn
         self._pending: set[Link] = set()
-        self._server: asyncio.Server | None = None
         self._stopping = False
         self.all: dict[UUID, Transport] = {}
+        self._removed: dict[UUID, None] = {}
+        # Gone, with what they carried since somebody last asked.
+        self._gone: list[Transport] = []
         self.refused = 0
 
     # -- accepting
 
-    async def listen(self, address: str) -> str:
-        """Accept links on host:port (port 0: any); return where."""
-        host, _, port = address.rpartition(":")
-        self._server = await asyncio.get_running_loop().create_server(self._accepted, host or None, int(port))
-        bound = self._server.sockets[0].getsockname()
-        return f"{bound[0]}:{bound[1]}"
+    async def listen(self, address: str, kind: str = TCP) -> str:
+        """Accept links of a type on host:port (port 0: any); return where. Raises OSError or Failure."""
+        return await self.types[kind].listen(address, lambda: self._accepted(kind))
 
-    def _accepted(self) -> Link:
+    def _accepted(self, kind: str) -> Link:
         link = Link(LinkHandshake(self._secret, SecretKey.generate(), None), self._user)
         if len(self._pending) >= MAX_PENDING or self._stopping:
             self.refused += 1
             link.abort("too many connections that have not settled")
             return link
         self._pending.add(link)
-        self._spawn(self._settle_accepted(link), "settle")
+        self._spawn(self._settle_accepted(link, kind), "settle")
         return link
 
-    async def _settle_accepted(self, link: Link) -> None:
+    async def _settle_accepted(self, link: Link, kind: str) -> None:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 remote = await link.opened
             async with asyncio.timeout(SETTLEMENT_SECONDS):
-                kind, body = await self._next(link)
-                if kind != Kind.SETTLE:
+                record, body = await self._next(link)
+                if record != Kind.SETTLE:
                     raise LinkError("the dialler did not begin with a settlement")
-                signed = settlement.accept(self._secret, remote, TCP, body)
+                signed = settlement.accept(self._secret, remote, kind, body)
+                if signed.entry.transport_id in self._removed:
+                    raise LinkError("the owner of this node has removed this transport")
                 if not self._admits(signed.entry, remote, dialler=remote):
                     raise LinkError("this transport has a connection that stays")
                 signed = await self._try_register(signed)
@@ -198,12 +168,14 @@ class Transports:
         """Have the transport dialled in the background, now and whenever it is lost."""
         if remote == self._secret.public:
             raise Failure(ErrorCode.INVALID_ARGUMENT, "a node has no transport to itself")
-        if kind != TCP:
-            raise Failure(ErrorCode.INVALID_ARGUMENT, f"this node knows transports of type {TCP}, not {kind!r}")
+        if kind not in self.types:
+            known = ", ".join(sorted(self.types))
+            raise Failure(ErrorCode.INVALID_ARGUMENT, f"this node makes transports of type {known}, not {kind!r}")
         entry = Entry.between(self._secret.public, remote, kind, public)
         transport = self.all.get(entry.transport_id)
         if transport is None:
             transport = self._new(entry, remote)
+        self._removed.pop(entry.transport_id, None)
         transport.address = address or transport.address
         transport.kept = True
         if dial and transport.link is None and transport.redial is None:
@@ -217,7 +189,8 @@ class Transports:
         async def meet(entry: Entry) -> None:
             remote = entry.edges[self._secret.public == entry.edges[0]]
             async with few:
-                if entry.transport_id in self.all or entry.kind != TCP or len(self.all) >= MAX_TRANSPORTS:
+                known = entry.transport_id in self.all or entry.transport_id in self._removed
+                if known or entry.kind not in self.types or len(self.all) >= MAX_TRANSPORTS:
                     return
                 transport = self._new(entry, remote)
                 try:
@@ -225,7 +198,7 @@ class Transports:
                 except LinkError as error:
                     log.info("neighbour not met", remote=remote.short, why=str(error))
                     if transport.link is None and not transport.kept and self.all.get(entry.transport_id) is transport:
-                        del self.all[entry.transport_id]
+                        self._forget(transport)
 
         await asyncio.gather(*map(meet, entries))
 
@@ -242,12 +215,10 @@ class Transports:
         remote, entry = transport.remote, transport.entry
         try:
             address = transport.address or await self._registry.find_link_address(remote, entry.kind)
-            host, _, port = address.rpartition(":")
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                handshake = LinkHandshake(self._secret, SecretKey.generate(), remote)
-                loop = asyncio.get_running_loop()
-                _, link = await loop.create_connection(lambda: Link(handshake, self._user), host, int(port))
+                link = Link(LinkHandshake(self._secret, SecretKey.generate(), remote), self._user)
                 link.dialled = True
+                await self.types[entry.kind].connect(address, link)
                 await self._opened(link)
         except (OSError, TimeoutError, Failure, DecodeError, ValueError) as error:
             self._dialling(transport, "DOWN", str(error) or "no answer in time")
@@ -352,7 +323,7 @@ class Transports:
         if transport.kept:
             self._retry_later(transport, FIRST_RETRY if steady else 2 * FIRST_RETRY)
         elif not transport.registered:
-            del self.all[link.transport_id]
+            self._forget(transport)
 
     @staticmethod
     def _count(transport: Transport, link: Link) -> None:
@@ -367,11 +338,23 @@ class Transports:
             transport.since = time.monotonic()
         transport.state, transport.reason = state, reason
 
+    def is_removed(self, remote: PublicKey, kind: str, public: bool) -> bool:
+        """Say whether a transport was removed and not added again."""
+        return Entry.between(self._secret.public, remote, kind, public).transport_id in self._removed
+
+    def note_removed(self, transport_id: UUID) -> None:
+        """Have a transport stay away until it is added again, whoever dials; the oldest such are forgotten."""
+        self._removed[transport_id] = None
+        if len(self._removed) > MAX_REMOVED:
+            del self._removed[next(iter(self._removed))]
+
     def remove(self, transport_id: UUID) -> Transport:
-        """Close a transport and forget it; raises Failure if there is none."""
-        transport = self.all.pop(transport_id, None)
+        """Close a transport for good, whoever dials it; raises Failure if there is none."""
+        transport = self.all.get(transport_id)
         if transport is None:
             raise Failure(ErrorCode.UNKNOWN_TRANSPORT, f"this node has no transport {transport_id}")
+        self._forget(transport)
+        self.note_removed(transport_id)
         transport.kept = False
         if transport.redial is not None:
             transport.redial.cancel()
@@ -382,6 +365,17 @@ class Transports:
         self._state(transport, "DOWN", "removed")
         self._changed(transport)
         return transport
+
+    def _forget(self, transport: Transport) -> None:
+        del self.all[transport.entry.transport_id]
+        if len(self._gone) < MAX_TRANSPORTS:
+            self._gone.append(transport)
+
+    def take_traffic(self) -> list[tuple[Transport, Totals]]:
+        """Return what transports carried since the last call, those that are gone since then included."""
+        gone, self._gone = self._gone, []
+        taken = [(transport, transport.take()) for transport in (*gone, *self.all.values())]
+        return [(transport, totals) for transport, totals in taken if totals != NOTHING]
 
     def links(self) -> list[Link]:
         """Return the links that carry transports now."""
@@ -402,8 +396,6 @@ class Transports:
     async def stop(self) -> None:
         """Stop accepting and dialling, close every link, forced after CLOSE_SECONDS."""
         self._stopping = True
-        if self._server is not None:
-            self._server.close()
         links = self.links()
         for transport in self.all.values():
             transport.kept = False
@@ -416,3 +408,4 @@ class Transports:
         for link in links:
             if not link.lost.done():
                 link.abort("not closed in time")
+        await asyncio.gather(*(one.close() for one in self.types.values()))

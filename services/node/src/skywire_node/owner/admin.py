@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -13,18 +13,20 @@ from skywire.common.v1 import common_pb2
 from skywire.node.v1 import node_admin_pb2 as pb
 from skywire.node.v1 import node_admin_pb2_grpc as pb_grpc
 from skywire_common.convert import fields
-from skywire_common.convert.routes import addr_to, path_pair_to
+from skywire_common.convert.routes import addr_from, addr_to
 from skywire_common.errors import DecodeError, ErrorCode, Failure
-from skywire_common.keys import PublicKey
+from skywire_common.keys import Addr, PublicKey
 from skywire_common.rpc.server import Access
-from skywire_common.rules import APP_TYPE
 
-from skywire_node.owner.views import AppView, EventView, HopView, LoopView, StoryView, Summary, TraceView, TransportView
-from skywire_node.routing.leases import SETUP_ID_SIZE, Installed
+from skywire_node.owner.messages import app_to, event_to, hop_to, loop_to, rule_to, traffic_to, transport_to
+from skywire_node.owner.views import AppView, LoopView, StoryView, Summary, TraceView, TrafficView, TransportView
+from skywire_node.routing.leases import SETUP_ID_SIZE
 from skywire_node.routing.table import Removed, RoutingTable
 
 SERVICE = "skywire.node.v1.NodeAdmin"
 MAX_DROPPED_AT_ONCE = 10_000
+RULES_IN_A_PART = 2_000
+MAX_TRANSPORTS_NAMED = 1_000
 MAX_NAME = 64
 MAX_ADDRESS = 256
 TRACE_MS = 2_000
@@ -40,9 +42,12 @@ _METHODS = (
     "ListTransports",
     "AddTransport",
     "RemoveTransport",
+    "ListTraffic",
     "ListRules",
+    "StreamRules",
     "DropRules",
     "ListLoops",
+    "AddLoop",
     "CloseLoop",
     "TraceLoop",
     "ExplainLoop",
@@ -82,12 +87,18 @@ class Transports(Protocol):
     async def remove(self, transport: UUID) -> None:
         """Close a transport and forget it; raises Failure (NOT_FOUND)."""
 
+    async def traffic(self, transports: Sequence[UUID], days: int) -> tuple[Sequence[TrafficView], bool]:
+        """Return what these transports, or all, carried on each day, and whether there is more; raises Failure."""
+
 
 class Loops(Protocol):
     """The node's loops."""
 
     def views(self) -> Sequence[LoopView]:
         """Return every loop."""
+
+    async def add(self, app: str, remote: Addr) -> tuple[bytes, Addr]:
+        """Set a loop up for an app; return its id, empty within this node, and its local end. Raises Failure."""
 
     def close(self, loop_id: bytes) -> None:
         """Close a loop in order; raises Failure (NOT_FOUND)."""
@@ -152,24 +163,25 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
             packets_dropped=summary.packets_dropped,
             rules_orphaned=self._table.orphaned(self._monotonic()),
             reservations=self._table.reserved,
+            link_addresses=summary.link_addresses,
         )
 
     async def ListApps(self, request: pb.ListAppsRequest, context: Any) -> pb.ListAppsResponse:  # noqa: N802
         """List the apps of the config."""
-        return pb.ListAppsResponse(apps=map(_app, self._apps.views()))
+        return pb.ListAppsResponse(apps=map(app_to, self._apps.views()))
 
     async def StartApp(self, request: pb.StartAppRequest, context: Any) -> pb.StartAppResponse:  # noqa: N802
         """Start an app."""
-        return pb.StartAppResponse(app=_app(await self._apps.start(_name(request.name))))
+        return pb.StartAppResponse(app=app_to(await self._apps.start(_name(request.name))))
 
     async def StopApp(self, request: pb.StopAppRequest, context: Any) -> pb.StopAppResponse:  # noqa: N802
         """Stop an app."""
-        return pb.StopAppResponse(app=_app(await self._apps.stop(_name(request.name))))
+        return pb.StopAppResponse(app=app_to(await self._apps.stop(_name(request.name))))
 
     async def SetAutoStart(self, request: pb.SetAutoStartRequest, context: Any) -> pb.SetAutoStartResponse:  # noqa: N802
         """Have an app start with the node, or not."""
         view = await self._apps.set_auto_start(_name(request.name), request.auto_start)
-        return pb.SetAutoStartResponse(app=_app(view))
+        return pb.SetAutoStartResponse(app=app_to(view))
 
     async def ListTransportTypes(  # noqa: N802
         self, request: pb.ListTransportTypesRequest, context: Any
@@ -187,7 +199,7 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
             for view in self._transports.views()
             if (not types or view.kind in types) and (not keys or view.remote in keys)
         )
-        return pb.ListTransportsResponse(transports=map(_transport, chosen))
+        return pb.ListTransportsResponse(transports=map(transport_to, chosen))
 
     async def AddTransport(self, request: pb.AddTransportRequest, context: Any) -> pb.AddTransportResponse:  # noqa: N802
         """Dial a node and keep the transport."""
@@ -197,7 +209,7 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
             request.public,
             fields.text(request.address, MAX_ADDRESS, "address"),
         )
-        return pb.AddTransportResponse(transport=_transport(view))
+        return pb.AddTransportResponse(transport=transport_to(view))
 
     async def RemoveTransport(  # noqa: N802
         self, request: pb.RemoveTransportRequest, context: Any
@@ -206,10 +218,27 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
         await self._transports.remove(fields.transport_id(request.transport_id, "transport_id"))
         return pb.RemoveTransportResponse()
 
+    async def ListTraffic(self, request: pb.ListTrafficRequest, context: Any) -> pb.ListTrafficResponse:  # noqa: N802
+        """Count bytes and packets of transports by day."""
+        named = fields.at_most(list(request.transport_ids), MAX_TRANSPORTS_NAMED, "transport_ids")
+        ids = [fields.transport_id(one, "transport_ids") for one in named]
+        views, more = await self._transports.traffic(ids, request.days)
+        return pb.ListTrafficResponse(traffic=map(traffic_to, views), more=more)
+
     async def ListRules(self, request: pb.ListRulesRequest, context: Any) -> pb.ListRulesResponse:  # noqa: N802
         """List routing rules."""
         now = self._monotonic()
-        return pb.ListRulesResponse(rules=(_rule(number, rule, now) for number, rule in self._table.rules.items()))
+        return pb.ListRulesResponse(rules=(rule_to(number, rule, now) for number, rule in self._table.rules.items()))
+
+    async def StreamRules(  # noqa: N802
+        self, request: pb.StreamRulesRequest, context: Any
+    ) -> AsyncIterator[pb.StreamRulesResponse]:
+        """List routing rules in parts; packets pass in between."""
+        rules = list(self._table.rules.items())
+        for at in range(0, len(rules), RULES_IN_A_PART):
+            now = self._monotonic()
+            part = (rule_to(number, rule, now) for number, rule in rules[at : at + RULES_IN_A_PART])
+            yield pb.StreamRulesResponse(rules=part)
 
     async def DropRules(self, request: pb.DropRulesRequest, context: Any) -> pb.DropRulesResponse:  # noqa: N802
         """Remove routing rules, whatever their loops think of it."""
@@ -220,7 +249,13 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
 
     async def ListLoops(self, request: pb.ListLoopsRequest, context: Any) -> pb.ListLoopsResponse:  # noqa: N802
         """List loops."""
-        return pb.ListLoopsResponse(loops=map(_loop, self._loops.views()))
+        return pb.ListLoopsResponse(loops=map(loop_to, self._loops.views()))
+
+    async def AddLoop(self, request: pb.AddLoopRequest, context: Any) -> pb.AddLoopResponse:  # noqa: N802
+        """Set a loop up for an app."""
+        remote = addr_from(request.remote, "remote")
+        loop_id, local = await self._loops.add(_name(request.app), remote)
+        return pb.AddLoopResponse(loop_id=loop_id, local=addr_to(local), remote=addr_to(remote))
 
     async def CloseLoop(self, request: pb.CloseLoopRequest, context: Any) -> pb.CloseLoopResponse:  # noqa: N802
         """Close a loop."""
@@ -233,7 +268,7 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
         wanted = fields.within(request.timeout_ms, 0, MAX_TRACE_MS, "timeout_ms") or TRACE_MS
         view = await self._loops.trace(loop_id, wanted / 1000, request.standby)
         return pb.TraceLoopResponse(
-            hops=map(_hop, view.hops),
+            hops=map(hop_to, view.hops),
             arrived=view.arrived,
             reason=view.reason,
             setup_id=view.setup_id,
@@ -250,7 +285,7 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
             remote=addr_to(view.remote),
             initiator=view.initiator,
             state=view.state,
-            events=map(_event, view.events),
+            events=map(event_to, view.events),
             left_out=view.left_out,
         )
 
@@ -266,93 +301,3 @@ def _name(name: str) -> str:
     if not name:
         raise Failure(ErrorCode.INVALID_ARGUMENT, "an app has a name")
     return fields.text(name, MAX_NAME, "name")
-
-
-def _app(view: AppView) -> pb.App:
-    return pb.App(
-        name=view.name,
-        version=view.version,
-        port=view.port,
-        auto_start=view.auto_start,
-        state=view.state,
-        reason=view.reason,
-        pid=view.pid,
-        loops=view.loops,
-        restarts=view.restarts,
-        since_s=int(view.since),
-    )
-
-
-def _transport(view: TransportView) -> pb.Transport:
-    return pb.Transport(
-        transport_id=view.transport_id.bytes,
-        remote=view.remote,
-        type=view.kind,
-        public=view.public,
-        state=view.state,
-        reason=view.reason,
-        since_s=int(view.since),
-        registered=view.registered,
-        dialled=view.dialled,
-        address=view.address,
-        bytes_sent=view.bytes_sent,
-        bytes_received=view.bytes_received,
-        packets_sent=view.packets_sent,
-        packets_received=view.packets_received,
-        queued=view.queued,
-    )
-
-
-def _rule(route_id: int, rule: Installed, now: float) -> pb.Rule:
-    return pb.Rule(
-        route_id=route_id,
-        type="app" if rule.kind == APP_TYPE else "forward",
-        encoded=rule.rule.encode(),
-        from_transport=rule.from_transport.bytes if rule.from_transport is not None else b"",
-        setup_id=rule.setup_id,
-        lapses_in_s=int(rule.lapses - now),
-        idle_s=int(now - rule.used) if rule.used else -1,
-        packets=rule.packets,
-        bytes=rule.bytes,
-    )
-
-
-def _loop(view: LoopView) -> pb.Loop:
-    return pb.Loop(
-        loop_id=view.loop_id,
-        local=addr_to(view.local),
-        remote=addr_to(view.remote),
-        app=view.app,
-        state=view.state,
-        reason=view.reason,
-        initiator=view.initiator,
-        bytes_sent=view.bytes_sent,
-        bytes_acknowledged=view.bytes_acknowledged,
-        bytes_received=view.bytes_received,
-        bytes_resent=view.bytes_resent,
-        round_trip_us=int(view.round_trip * 1e6),
-        routes=path_pair_to(view.routes) if view.routes is not None else None,
-        reroutes=view.reroutes,
-        standby=view.standby,
-        standby_routes=path_pair_to(view.standby_routes) if view.standby_routes is not None else None,
-    )
-
-
-def _hop(view: HopView) -> pb.TracedHop:
-    return pb.TracedHop(
-        public_key=view.node,
-        route_id=view.route_id,
-        status=view.status,
-        transport_in=view.transport_in.bytes if view.transport_in is not None else b"",
-        transport_out=view.transport_out.bytes if view.transport_out is not None else b"",
-        round_trip_us=int(view.round_trip * 1e6),
-        held_us=int(view.held * 1e6),
-        queued=view.queued,
-        drops=view.drops,
-        packets=view.packets,
-        idle_ms=int(view.idle * 1e3),
-    )
-
-
-def _event(view: EventView) -> pb.LoopEvent:
-    return pb.LoopEvent(at_ms=int(view.at * 1e3), what=view.what, text=view.text, setup_id=view.setup_id)

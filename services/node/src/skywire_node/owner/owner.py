@@ -8,16 +8,27 @@ from collections.abc import Awaitable, Callable, Sequence
 from uuid import UUID
 
 from skywire_common.errors import ErrorCode, Failure, FailureFields
-from skywire_common.keys import PublicKey
+from skywire_common.keys import Addr, PublicKey
 from skywire_common.trace import NOWHERE, Status
 
 from skywire_node.apps.host import AppHost, AppStatus
-from skywire_node.link.transports import TCP, Transport, Transports
+from skywire_node.link.transport import Transport
+from skywire_node.link.transports import Transports
 from skywire_node.loops.loops import Loops
 from skywire_node.loops.routed_loop import RoutedLoop
-from skywire_node.owner.views import AppView, EventView, HopView, LoopView, StoryView, TraceView, TransportView
+from skywire_node.owner.views import (
+    AppView,
+    EventView,
+    HopView,
+    LoopView,
+    StoryView,
+    TraceView,
+    TrafficView,
+    TransportView,
+)
 from skywire_node.routing.table import Removed
 from skywire_node.routing.tracing import Trace, TracedHop, Tracing
+from skywire_node.state.traffic import TrafficKeeper
 
 _STOPS = {
     Status.PASSED_ON: "the node behind it does not answer",
@@ -58,13 +69,14 @@ class OwnersApps:
 class OwnersTransports:
     """`admin.Transports` over the transports; `kept` hears what shall survive a restart."""
 
-    def __init__(self, transports: Transports, kept: Callable[[Transport, bool], None]) -> None:
+    def __init__(self, transports: Transports, kept: Callable[[Transport, bool], None], traffic: TrafficKeeper) -> None:
         self._transports = transports
         self._kept = kept
+        self._traffic = traffic
 
     def types(self) -> Sequence[str]:
         """Return the types that this node can make."""
-        return (TCP,)
+        return tuple(self._transports.types)
 
     def views(self) -> Sequence[TransportView]:
         """Return every transport."""
@@ -80,6 +92,13 @@ class OwnersTransports:
         """Close a transport and forget it; raises Failure."""
         self._kept(self._transports.remove(transport_id), False)
 
+    async def traffic(self, transports: Sequence[UUID], days: int) -> tuple[Sequence[TrafficView], bool]:
+        """Return what transports carried on each day, the newest first; raises Failure."""
+        rows, more = await self._traffic.listed(transports, days)
+        return [
+            TrafficView(row.transport_id, row.remote, row.kind, row.public, row.day, *row[-4:]) for row in rows
+        ], more
+
 
 class OwnersLoops:
     """`admin.Loops` over the loops to other nodes and those between apps of this one."""
@@ -93,6 +112,11 @@ class OwnersLoops:
         """Return every loop to another node."""
         names = {id(app_loop.loop): name for name, app_loop in self._host.loops()}
         return [_loop(loop, names.get(id(loop), loop.app)) for loop in self._loops.by_id.values()]
+
+    async def add(self, app: str, remote: Addr) -> tuple[bytes, Addr]:
+        """Set a loop up for an app that runs; return its id, empty within this node, and its local end."""
+        loop = await self._host.add_loop(app, remote)
+        return loop.loop_id if isinstance(loop, RoutedLoop) else b"", loop.local
 
     def close(self, loop_id: bytes) -> None:
         """Close a loop in order; raises Failure."""

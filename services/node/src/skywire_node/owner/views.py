@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 
@@ -26,6 +28,7 @@ class Summary(NamedTuple):
     packets_forwarded: int
     bytes_forwarded: int
     packets_dropped: dict[str, int]
+    link_addresses: Mapping[str, str] = MappingProxyType({})  # by type of transport
 
 
 class AppView(NamedTuple):
@@ -61,6 +64,20 @@ class TransportView(NamedTuple):
     packets_sent: int
     packets_received: int
     queued: int
+
+
+class TrafficView(NamedTuple):
+    """What a transport carried on one day, UTC, written 2026-11-22."""
+
+    transport_id: UUID
+    remote: PublicKey
+    kind: str
+    public: bool
+    day: str
+    bytes_sent: int
+    bytes_received: int
+    packets_sent: int
+    packets_received: int
 
 
 class LoopView(NamedTuple):

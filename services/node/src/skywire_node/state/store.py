@@ -51,6 +51,20 @@ class KeptTransport(NamedTuple):
     packets_received: int
 
 
+class CarriedOnDay(NamedTuple):
+    """What a transport carried on one day, UTC, written 2026-11-22."""
+
+    transport_id: UUID
+    day: str
+    remote: PublicKey
+    kind: str
+    public: bool
+    bytes_sent: int
+    bytes_received: int
+    packets_sent: int
+    packets_received: int
+
+
 class Store:
     """The node's file; `open` it, `close` it. Every call is one transaction and raises Failure (UNAVAILABLE)."""
 
@@ -118,6 +132,20 @@ class Store:
         """Forget a transport and its counts."""
         statement = "DELETE FROM transports WHERE transport_id = ?"
         await self._transact(lambda db: db.execute(statement, (transport.bytes,)).close())
+
+    async def add_traffic(self, carried: Sequence[CarriedOnDay], *, since: str, most: int) -> None:
+        """Add to what transports carried; days before `since`, and the oldest rows above `most`, are forgotten."""
+        rows = [row._replace(transport_id=row.transport_id.bytes) for row in carried]  # type: ignore[arg-type]
+        await self._transact(lambda db: _add_traffic(db, rows, since, most))
+
+    async def load_traffic(self, transports: Sequence[UUID], since: str, most: int) -> list[CarriedOnDay]:
+        """Return up to `most` rows of these transports, or of all if none is named, the newest day first."""
+        named = [transport.bytes for transport in transports]
+        rows = await self._transact(lambda db: _load_traffic(db, named, since, most))
+        return [
+            CarriedOnDay(*row)._replace(transport_id=UUID(bytes=row[0]), remote=PublicKey(row[2]), public=bool(row[4]))
+            for row in rows
+        ]
 
     async def load_auto_start(self) -> dict[str, bool]:
         """Return what the owner chose for apps, over what the config says."""
@@ -196,6 +224,33 @@ def _replace(db: sqlite3.Connection, table: str, columns: Sequence[str], rows: S
     """Write rows, each over the one with the same key."""
     marks = ", ".join("?" * len(columns))
     db.executemany(f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608
+
+
+def _add_traffic(db: sqlite3.Connection, rows: Sequence[CarriedOnDay], since: str, most: int) -> None:
+    marks = ", ".join("?" * len(CarriedOnDay._fields))
+    sums = ", ".join(f"{name} = {name} + excluded.{name}" for name in CarriedOnDay._fields[-4:])
+    db.executemany(
+        f"INSERT INTO traffic ({', '.join(CarriedOnDay._fields)}) VALUES ({marks})"  # noqa: S608
+        f" ON CONFLICT (transport_id, day) DO UPDATE SET {sums}",
+        rows,
+    )
+    db.execute("DELETE FROM traffic WHERE day < ?", (since,))
+    (held,) = db.execute("SELECT count(*) FROM traffic").fetchone()
+    if held > most:
+        oldest = "SELECT rowid FROM traffic ORDER BY day LIMIT ?"
+        db.execute(f"DELETE FROM traffic WHERE rowid IN ({oldest})", (held - most,))  # noqa: S608
+
+
+def _load_traffic(db: sqlite3.Connection, named: Sequence[bytes], since: str, most: int) -> list[tuple[Any, ...]]:
+    only = f" AND transport_id IN ({', '.join('?' * len(named))})" if named else ""
+    with closing(
+        db.execute(
+            f"SELECT {', '.join(CarriedOnDay._fields)} FROM traffic WHERE day >= ?{only}"  # noqa: S608
+            " ORDER BY day DESC, transport_id LIMIT ?",
+            (since, *named, most),
+        )
+    ) as found:
+        return found.fetchall()
 
 
 def _row(kept: Kept) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from skywire_transport_discovery.store.changes import Cause, Logged
 
 MAX_STATUSES = 1_000
 MAX_ENDPOINTS = 8
-MAX_KIND = 16
+MAX_KIND = 32
 # A DNS name, a colon, a port.
 MAX_ADDRESS = 261
 
@@ -82,7 +82,8 @@ def _endpoint(message: pb.Endpoint, name: str) -> Endpoint:
     kind = fields.text(message.kind, MAX_KIND, f"{name}.kind")
     address = fields.text(message.address, MAX_ADDRESS, f"{name}.address")
     host, _, port = address.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not address.isprintable() or not kind.isidentifier():
+    a_word = kind.replace("-", "_").isidentifier()
+    if not host or not port.isascii() or not port.isdigit() or not address.isprintable() or not a_word:
         raise DecodeError(f"{name} has a kind (a word) and an address HOST:PORT")
     return Endpoint(kind, address)
 
