@@ -24,9 +24,9 @@ from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import Access, RpcServer
 from skywire_common.runtime.config import Peer
 from skywire_common.runtime.scope import Scope
-from skywire_setup_node.__main__ import start
 from skywire_setup_node.config import SetupNodeSettings
 from skywire_setup_node.service import SERVICE
+from skywire_setup_node.serving import start
 
 DIRECTORY = "skywire.transport_discovery.v1.NodeDirectory"
 

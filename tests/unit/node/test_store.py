@@ -153,7 +153,7 @@ async def test_a_file_of_a_newer_node_is_refused_with_a_reason(tmp_path: Path) -
 
 
 def test_a_node_starts_without_sqlalchemy() -> None:
-    script = "import sys, skywire_node.__main__; sys.exit('sqlalchemy' in sys.modules or 'alembic' in sys.modules)"
+    script = "import sys, skywire_node.node; sys.exit('sqlalchemy' in sys.modules or 'alembic' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 from typing import NoReturn
 
 from skywire_common.runtime import service as runtime
+from skywire_common.runtime.service import Ready, Scope
 
 from skywire_node.config import NodeSettings, first
-from skywire_node.node import NAME, start
+
+NAME = "skywire-node"
+
+
+async def start(settings: NodeSettings, scope: Scope) -> Ready:
+    """Start the node, which is loaded now: questions about its configuration need not wait for that."""
+    from skywire_node import node
+
+    return await node.start(settings, scope)
 
 
 def main() -> NoReturn:

@@ -11,10 +11,19 @@ from typing import NoReturn
 from skywire_common.errors import Failure, LocalError
 from skywire_common.runtime import service
 from skywire_common.runtime.config import ConfigError, load
+from skywire_common.runtime.service import Ready, Scope
 
 from skywire_transport_discovery.config import Settings, first
-from skywire_transport_discovery.service import NAME, start
 from skywire_transport_discovery.store.database import Database
+
+NAME = "skywire-discovery"
+
+
+async def start(settings: Settings, scope: Scope) -> Ready:
+    """Start the discovery, which is loaded now: a migration or a question about its configuration needs less."""
+    from skywire_transport_discovery.service import start
+
+    return await start(settings, scope)
 
 
 def main() -> NoReturn:
