@@ -121,6 +121,6 @@ def test_demo_fails_when_a_node_dies(place: Path) -> None:
 def test_full_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     done = subprocess.run([*DEMO, "--dir", str(tmp_path), "--json"], capture_output=True, text=True, timeout=DEADLINE)
-    assert done.returncode == 2
+    assert done.returncode == 8
     assert json.loads(done.stderr)["code"] == "NOT_EMPTY"
     assert (tmp_path / "mine").read_text() == "mine"

@@ -106,5 +106,5 @@ async def test_what_starts_with_the_node_is_kept_over_a_restart(net: Testnet) ->
     (app,) = await net.nodes[0].admin.apps()
     assert (app.auto_start, app.state) == (False, "STOPPED")
     code, error = await skywire(net, "node", "apps", "auto-start", "nothing", "on")
-    assert (code, error["code"]) == (5, "NOT_FOUND")
+    assert (code, error["code"]) == (7, "NOT_FOUND")
     assert Path(net.directory).is_dir()

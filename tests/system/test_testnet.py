@@ -94,7 +94,7 @@ async def test_commands_find_nodes_by_number_socket_and_environment(net: Testnet
     code, summary = skywire("node", "summary", env={**os.environ, "SKYWIRE_ADMIN": str(second.socket)})
     assert (code, summary["build"]["public_key"]) == (0, second.public_key)
     code, error = skywire("node", "summary", "--node", "4", *at)
-    assert (code, error["code"]) == (2, "NOT_FOUND")
+    assert (code, error["code"]) == (7, "NOT_FOUND")
 
 
 async def test_lists_are_json_and_tables(net: Testnet) -> None:
@@ -149,7 +149,7 @@ async def test_app_is_started_its_loop_seen_on_every_node_and_closed(net: Testne
     table = printed("node", "rules", *at[1])
     assert all(f"{rule['route_id']:08x}" in table and f"{rule['next_id']:08x}" in table for rule in rules[1])
     assert "READY" in printed("node", "apps", *at[0])
-    assert skywire("node", "loops", "close", "ffff", *at[0])[0] == 2
+    assert skywire("node", "loops", "close", "ffff", *at[0])[0] == 7
     assert skywire("node", "loops", "close", loop["loop_id"][:12], *at[0]) == (0, {"closed": loop["loop_id"]})
 
     async def gone() -> bool:
@@ -185,7 +185,7 @@ async def test_logs_are_the_processes_own(net: Testnet) -> None:
     at = ("--dir", str(net.directory))
     assert printed("testnet", "logs", "node2", *at) == net.nodes[1].log
     code, error = skywire("testnet", "logs", "node9", *at)
-    assert (code, error["code"]) == (2, "NOT_FOUND")
+    assert (code, error["code"]) == (7, "NOT_FOUND")
 
 
 async def test_log_level_is_changed_while_running(net: Testnet) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import console, json_wanted, print_json, table
 
@@ -34,12 +34,12 @@ def ask_service(service: str, *arguments: str) -> str:
     try:
         done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:
-        raise CliError(Exit.TIMEOUT, "DEADLINE", f"the {service} service does not answer") from error
+        raise CliError("DEADLINE", f"the {service} service does not answer") from error
     if done.returncode == _CONFIG_IS_WRONG:
         said = done.stderr.strip().partition(": ")[2] or done.stderr.strip()
-        raise CliError(Exit.CHECK_FAILED, "CONFIG", said, f"`skywire config show {service}` lists every key")
+        raise CliError("CONFIG", said, f"`skywire config show {service}` lists every key")
     if done.returncode:
-        raise CliError(Exit.REMOTE, "NOT_INSTALLED", f"{MODULES[service]} does not run: {done.stderr.strip()[-500:]}")
+        raise CliError("SERVICE_FAILED", f"{MODULES[service]} does not run: {done.stderr.strip()[-500:]}")
     return done.stdout
 
 

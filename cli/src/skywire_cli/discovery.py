@@ -14,7 +14,7 @@ from uuid import UUID
 
 import click
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.node import Key
 from skywire_cli.output import age, console, json_wanted, print_json, table
@@ -73,7 +73,7 @@ def _address(named: str | None, directory: Path) -> str:
     state = load(directory)
     if state is None:
         hint = f"name its address by --discovery or {DISCOVERY_VARIABLE}, or start a testnet: skywire testnet up"
-        raise CliError(Exit.NOT_RUNNING, "NO_DISCOVERY", "no discovery to ask", hint)
+        raise CliError("NO_DISCOVERY", "no discovery to ask", hint)
     return state.discovery().interfaces["grpc"]
 
 

@@ -1,39 +1,87 @@
 """How the command ends: exit codes, and errors that say what to do next.
 
-    0  done                       4  the service runs but is not ready
-    1  a check did not hold       5  the service refused or failed
-    2  wrong usage or input       6  no answer in time
-    3  the service does not run   130  interrupted
-
-With `--json` an error is one line on standard error: `{"code", "message", "hint", "details"}`.
+With `--json` an error is one line on standard error: `{"code", "message", "hint", "details"}`. The exit code follows
+from the code alone, by the one table below, whichever command it was (docs/errors.md shows it to users).
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from enum import IntEnum
 
-from skywire_common.errors import DecodeError, ErrorCode, Failure, SkywireError
+from skywire_common.errors import DecodeError, ErrorCode, Failure, LocalError, SkywireError
 
 
 class Exit(IntEnum):
-    """Exit codes of the command; scripts rely on them."""
+    """Exit codes of the command, by the kind of failure; scripts rely on them: append only."""
 
     OK = 0
-    CHECK_FAILED = 1
-    USAGE = 2
-    NOT_RUNNING = 3
-    NOT_READY = 4
-    REMOTE = 5
-    TIMEOUT = 6
+    CHECK_FAILED = 1  # what was asked about is not so
+    USAGE = 2  # the command line or its input is wrong
+    NOT_RUNNING = 3  # whoever has to be asked does not run
+    NOT_READY = 4  # it runs, and is not ready
+    REFUSED = 5  # it refused or failed
+    TIMEOUT = 6  # no answer in time
+    NOT_FOUND = 7  # what was named is not there
+    CONFLICT = 8  # it contradicts what is there
+    MACHINE = 9  # this machine refused: a file, a permission, the disk
     INTERRUPTED = 130
 
 
-_EXIT_OF_CODE: Mapping[ErrorCode, Exit] = {
-    ErrorCode.UNAVAILABLE: Exit.NOT_RUNNING,
-    ErrorCode.STOPPING: Exit.NOT_READY,
-    ErrorCode.DEADLINE: Exit.TIMEOUT,
+_CODES: Mapping[Exit, tuple[str, ...]] = {
+    Exit.CHECK_FAILED: ("APP_FAILED", "CONFIG", "DEMO_FAILED", "NO_REPORT", "NO_SETUP"),
+    Exit.USAGE: ("USAGE", "INVALID_INPUT", "REFUSED", ErrorCode.INVALID_ARGUMENT),
+    Exit.NOT_RUNNING: (
+        "NO_DISCOVERY",
+        "NO_LOG",
+        "NO_TESTNET",
+        "NOT_RUNNING",
+        ErrorCode.DISCOVERY_STALE,
+        ErrorCode.NO_SETUP_NODE,
+        ErrorCode.UNAVAILABLE,
+    ),
+    Exit.NOT_READY: ("NOT_CONNECTED", "NOT_READY", "START_FAILED", ErrorCode.STOPPING),
+    Exit.REFUSED: (
+        "SERVICE_FAILED",
+        ErrorCode.BACKLOG_FULL,
+        ErrorCode.CLOCK_SKEW,
+        ErrorCode.CLOSED,
+        ErrorCode.HANDSHAKE_FAILED,
+        ErrorCode.INTERNAL,
+        ErrorCode.LIMIT_REACHED,
+        ErrorCode.LOOP_RESET,
+        ErrorCode.NO_LOCAL_TRANSPORT,
+        ErrorCode.PERMISSION_DENIED,
+        ErrorCode.PORT_CLOSED,
+        ErrorCode.REPLAYED,
+        ErrorCode.ROUTE_LOST,
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.UNIMPLEMENTED,
+    ),
+    Exit.TIMEOUT: (ErrorCode.DEADLINE,),
+    Exit.NOT_FOUND: (
+        "NOT_INSTALLED",
+        ErrorCode.NO_ROUTE,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.ROUTE_TOO_LONG,
+        ErrorCode.UNKNOWN_NODE,
+        ErrorCode.UNKNOWN_TRANSPORT,
+    ),
+    Exit.CONFLICT: (
+        "ALREADY_RUNNING",
+        "NOT_EMPTY",
+        ErrorCode.ALREADY_EXISTS,
+        ErrorCode.CONFLICT,
+        ErrorCode.DUPLICATE_IDENTITY,
+    ),
+    Exit.MACHINE: ("FILE", "NO_SPACE"),
+    Exit.INTERRUPTED: ("INTERRUPTED",),
 }
+# The one table: an error's code, and the exit code that it ends in.
+EXIT_OF: Mapping[str, Exit] = {str(code): status for status, codes in _CODES.items() for code in codes}
+
 _HINT_OF_CODE: Mapping[ErrorCode, str] = {
     ErrorCode.UNAVAILABLE: "is it running? `skywire testnet status` shows what is",
     ErrorCode.STOPPING: "it is shutting down",
@@ -41,20 +89,25 @@ _HINT_OF_CODE: Mapping[ErrorCode, str] = {
     ErrorCode.NO_ROUTE: "`skywire node transports` shows what is connected",
     ErrorCode.UNAUTHENTICATED: "check the clocks and the public key of the service in the config",
 }
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CliError(Exception):
-    """An error as the user sees it. `code` is for programs, `hint` says what to try."""
+    """An error as the user sees it. `code` is for programs and decides on the exit code; `hint` says what to try."""
 
-    def __init__(
-        self, status: Exit, code: str, message: str, hint: str = "", details: Mapping[str, object] | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str, hint: str = "", details: Mapping[str, object] | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        if code not in EXIT_OF:
+            raise LocalError(f"no exit code is given to {code}")
         self.code = code
         self.message = message
         self.hint = hint
         self.details = dict(details or {})
+
+    @property
+    def status(self) -> Exit:
+        """The exit code."""
+        return EXIT_OF[self.code]
 
     def document(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -64,12 +117,12 @@ class CliError(Exception):
 def explain(error: SkywireError | OSError) -> CliError:
     """Turn an expected exception into what the user sees."""
     if isinstance(error, Failure):
-        status = _EXIT_OF_CODE.get(error.code, Exit.REMOTE)
-        return CliError(status, error.code.value, error.cause, _HINT_OF_CODE.get(error.code, ""), _details(error))
+        return CliError(error.code.value, error.cause, _HINT_OF_CODE.get(error.code, ""), _details(error))
     if isinstance(error, OSError):
-        named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        return CliError(Exit.USAGE, "FILE", named)
-    return CliError(Exit.USAGE, "INVALID_INPUT" if isinstance(error, DecodeError) else "REFUSED", str(error))
+        said = os.strerror(error.errno) if error.errno else str(error)
+        named = f"{error.filename}: {said}" if error.filename else said
+        return CliError("NO_SPACE" if error.errno in _NO_SPACE else "FILE", named)
+    return CliError("INVALID_INPUT" if isinstance(error, DecodeError) else "REFUSED", str(error))
 
 
 def _details(failure: Failure) -> dict[str, object]:

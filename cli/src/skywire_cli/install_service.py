@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 
 from skywire_cli.config import ask_service, service_argument
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
 
@@ -120,7 +120,7 @@ def _executable(service: str) -> Path:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        raise CliError(Exit.USAGE, "NOT_INSTALLED", f"{name} is not installed")
+        raise CliError("NOT_INSTALLED", f"{name} is not installed")
     return Path(found).absolute()
 
 
@@ -137,7 +137,7 @@ def _writable(base: Path, values: dict[str, Any]) -> list[Path]:
 
 def _write(path: Path, text: str, force: bool) -> None:
     if path.exists() and path.read_text() != text and not force:
-        raise CliError(Exit.USAGE, "ALREADY_EXISTS", f"{path} exists and says something else", "--force replaces it")
+        raise CliError("ALREADY_EXISTS", f"{path} exists and says something else", "--force replaces it")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(text)
@@ -148,7 +148,7 @@ def _write(path: Path, text: str, force: bool) -> None:
 def _plain(path: Path) -> str:
     text = str(path)
     if any(character in text for character in "\n\r\0"):
-        raise CliError(Exit.USAGE, "INVALID_INPUT", "a path in a unit file has no line breaks")
+        raise CliError("INVALID_INPUT", "a path in a unit file has no line breaks")
     return text.replace("%", "%%")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
 
@@ -36,9 +36,7 @@ def keygen(file: Path) -> None:
     try:
         public_key = write_key_file(file)
     except FileExistsError as error:
-        raise CliError(
-            Exit.USAGE, "ALREADY_EXISTS", f"{file} exists", "a key is never overwritten: choose another name"
-        ) from error
+        raise CliError("ALREADY_EXISTS", f"{file} exists", "a key is never overwritten: choose another name") from error
     if json_wanted():
         print_json({"public_key": public_key, "file": str(file)})
     else:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted
 from skywire_cli.target import Target, target_options
@@ -88,7 +88,7 @@ def _file_of(target: Target) -> Path | None:
         return None
     index = (target.number or 1) - 1
     if index >= len(state.nodes):
-        raise CliError(Exit.USAGE, "NOT_FOUND", f"this testnet has nodes 1 to {len(state.nodes)}")
+        raise CliError("NOT_FOUND", f"this testnet has nodes 1 to {len(state.nodes)}")
     return Path(state.nodes[index].log)
 
 
@@ -112,7 +112,7 @@ def _of_journal(unit: str, follow: bool) -> Iterator[str]:
     journal = shutil.which("journalctl")
     if journal is None:
         hint = "name the file by --file; the node writes its log to standard error"
-        raise CliError(Exit.NOT_RUNNING, "NO_LOG", "there is no testnet and no journal to read", hint)
+        raise CliError("NO_LOG", "there is no testnet and no journal to read", hint)
     line = [journal, f"--unit={unit}", "--output=cat", "--no-pager", *(["--follow"] if follow else [])]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None  # noqa: S101 - it is a pipe

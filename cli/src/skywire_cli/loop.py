@@ -31,7 +31,7 @@ async def find(admin: NodeAdmin, prefix: str) -> pb.Loop:
     found: list[pb.Loop] = [item for item in await admin.loops() if item.loop_id.hex().startswith(prefix.lower())]
     if len(found) != 1:
         said = "no loop has" if not found else f"{len(found)} loops have"
-        raise CliError(Exit.USAGE, "NOT_FOUND", f"{said} an id that starts with {prefix}")
+        raise CliError("NOT_FOUND", f"{said} an id that starts with {prefix}")
     return found[0]
 
 

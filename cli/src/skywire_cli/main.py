@@ -45,25 +45,25 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         status = cli.main(args=list(arguments), prog_name="skywire", standalone_mode=False)
-    except CliError as error:
-        print_error(error, as_json)
-        return error.status
-    except click.UsageError as error:
-        context = error.ctx
-        hint = f"try `{context.command_path} --help`" if context is not None else ""
-        print_error(CliError(Exit.USAGE, "USAGE", error.format_message(), hint), as_json)
-        return Exit.USAGE
-    except click.ClickException as error:
-        print_error(CliError(Exit.USAGE, "FILE", error.format_message()), as_json)
-        return Exit.USAGE
-    except (SkywireError, OSError) as error:
-        shown = explain(error)
+    except (CliError, click.ClickException, SkywireError, OSError, click.Abort, KeyboardInterrupt) as error:
+        shown = _shown(error)
         print_error(shown, as_json)
         return shown.status
-    except (click.Abort, KeyboardInterrupt):
-        print_error(CliError(Exit.INTERRUPTED, "INTERRUPTED", "interrupted"), as_json)
-        return Exit.INTERRUPTED
     return status if isinstance(status, int) else Exit.OK
+
+
+def _shown(error: BaseException) -> CliError:
+    """Return any expected exception as the user sees it."""
+    if isinstance(error, CliError):
+        return error
+    if isinstance(error, click.UsageError):
+        hint = f"try `{error.ctx.command_path} --help`" if error.ctx is not None else ""
+        return CliError("USAGE", error.format_message(), hint)
+    if isinstance(error, click.ClickException):
+        return CliError("FILE", error.format_message())
+    if isinstance(error, SkywireError | OSError):
+        return explain(error)
+    return CliError("INTERRUPTED", "interrupted")
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import click
-from skywire_common.errors import DecodeError
+from skywire_common.errors import DecodeError, ErrorCode, Failure
 from skywire_common.keys import PublicKey
 
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonGroup, ListGroup
 from skywire_cli.output import age, console, json_wanted, print_json, size, table
-from skywire_cli.target import Target, target_options
+from skywire_cli.target import Target, listening, listens, not_running, target_options
 
 if TYPE_CHECKING:
     from skywire.node.v1 import node_admin_pb2 as pb
@@ -45,15 +45,18 @@ class Key(click.ParamType[PublicKey]):
 
 def ask(target: Target, question: Callable[[NodeAdmin], Awaitable[_Answer]]) -> _Answer:
     """Connect, ask, close; raises Failure or CliError."""
-    socket = target.admin_socket()
-    if not socket.is_socket():
-        raise CliError(Exit.NOT_RUNNING, "UNAVAILABLE", f"no node listens on {socket}", "is the node running?")
+    socket = listening(target)
 
     async def run() -> _Answer:
         from skywire_cli.admin import NodeAdmin
 
         async with NodeAdmin(socket) as admin:
-            return await question(admin)
+            try:
+                return await question(admin)
+            except Failure as failure:
+                if failure.code is ErrorCode.UNAVAILABLE and not listens(socket):
+                    raise not_running(target) from failure  # it has ended meanwhile
+                raise
 
     return asyncio.run(run())
 
@@ -209,14 +212,19 @@ def list_rules(target: Target) -> None:
 def remove_rules(target: Target, route_ids: tuple[str, ...]) -> None:
     """Remove rules by their ROUTE_IDS, hex as in the list, or by ranges FIRST-LAST of them, ends included.
 
-    Their loops find another way or close.
+    Their loops find another way or close. If one of them names no rule, none is removed.
     """
-    ranges = [_range(text) for text in route_ids]
+    named = [(text, _range(text)) for text in route_ids]
 
     async def remove(admin: NodeAdmin) -> int:
         # Ranges are sparse: what they hold is asked for, not counted up.
         there = [rule.route_id for rule in await admin.rules()]
-        chosen = [number for number in there if any(first <= number <= last for first, last in ranges)]
+        empty = [text for text, (first, last) in named if not any(first <= number <= last for number in there)]
+        if empty:
+            raise CliError(
+                "NOT_FOUND", f"there is no rule {', '.join(empty)}", "nothing was removed: skywire node rules"
+            )
+        chosen = [number for number in there if any(first <= number <= last for _, (first, last) in named)]
         parts = (chosen[at : at + _RULES_AT_ONCE] for at in range(0, len(chosen), _RULES_AT_ONCE))
         return sum([await admin.drop_rules(part) for part in parts])
 
@@ -279,7 +287,7 @@ def close_loop(target: Target, loop_id: str) -> None:
         found: list[pb.Loop] = [item for item in await admin.loops() if item.loop_id.hex().startswith(loop_id.lower())]
         if len(found) != 1:
             said = "no loop has" if not found else f"{len(found)} loops have"
-            raise CliError(Exit.USAGE, "NOT_FOUND", f"{said} an id that starts with {loop_id}")
+            raise CliError("NOT_FOUND", f"{said} an id that starts with {loop_id}")
         await admin.close_loop(found[0].loop_id)
         return found[0].loop_id
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 from skywire_common.keys import PublicKey
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.node import Key
 from skywire_cli.output import console, json_wanted, print_json, table
@@ -70,7 +70,7 @@ def find(
     address = discovery or (state.discovery().interfaces["grpc"] if state is not None else "")
     if not address:
         hint = f"name its address by --discovery or {DISCOVERY_VARIABLE}, or start a testnet: skywire testnet up"
-        raise CliError(Exit.NOT_RUNNING, "NO_DISCOVERY", "no discovery to ask", hint)
+        raise CliError("NO_DISCOVERY", "no discovery to ask", hint)
     answer = asyncio.run(_ask(address, request))
     if json_wanted():
         from skywire_cli.shown import plain

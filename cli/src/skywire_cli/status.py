@@ -13,7 +13,7 @@ from skywire_cli.failures import Exit
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.node import ask
 from skywire_cli.output import age, json_wanted, print_json, size
-from skywire_cli.target import Target, target_options
+from skywire_cli.target import Target, listens, target_options
 
 Row = dict[str, Any]
 # Of each kind; the rest is counted.
@@ -36,7 +36,7 @@ def status(target: Target, seconds: float) -> int:
         return summary, [plain(one) for one in await admin.apps()], transports
 
     until = time.monotonic() + seconds
-    while not target.admin_socket().is_socket() and time.monotonic() < until:
+    while not listens(target.admin_socket()) and time.monotonic() < until:
         time.sleep(_POLL)  # the node is about to start, perhaps
 
     async def wait(admin: NodeAdmin) -> tuple[Row, list[Row], list[Row]]:

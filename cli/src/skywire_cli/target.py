@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
+import socket as socketlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 
 SOCKET_VARIABLE = "SKYWIRE_ADMIN"
 DIRECTORY_VARIABLE = "SKYWIRE_TESTNET"
@@ -18,6 +21,8 @@ HOME_VARIABLE = "SKYWIRE_HOME"
 SOCKET_FILE = "admin.sock"
 CONFIG_FILE = "config.json"
 DEFAULT_DIRECTORY = Path("skywire-testnet")
+
+_PROBE_S = 1.0
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -40,7 +45,7 @@ class Target(NamedTuple):
             return home() / SOCKET_FILE
         if state is None:
             hint = f"name a socket by --socket or {SOCKET_VARIABLE}, or start a testnet: skywire testnet up"
-            raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"no testnet runs in {self.directory}", hint)
+            raise CliError("NO_TESTNET", f"no testnet runs in {self.directory}", hint)
         return state.node(self.number or 1).socket
 
     def config_file(self) -> Path | None:
@@ -55,6 +60,44 @@ class Target(NamedTuple):
         else:
             found = home() / CONFIG_FILE
         return found if found.exists() else None
+
+
+def not_running(target: Target) -> CliError:
+    """Return the error for a node whose socket nobody listens on, with the line that starts it."""
+    from skywire_cli.testnet.state import load
+
+    socket, config = target.admin_socket(), target.config_file()
+    state = load(target.directory) if target.socket is None or target.number is not None else None
+    if state is not None:
+        start = f"`skywire testnet down --dir {target.directory}`, then `skywire testnet up` again"
+        if config is not None:
+            start = f"skywire-node --config {config} (a whole new testnet: {start})"
+    elif socket == home() / SOCKET_FILE:
+        start = "skywire-node"
+    else:
+        start = f"skywire-node --config {config or 'FILE'}"
+    return CliError("UNAVAILABLE", f"the node at {socket} is not running", f"start it with: {start}")
+
+
+def listening(target: Target) -> Path:
+    """Return the node's socket; raises CliError unless a process listens there."""
+    socket = target.admin_socket()
+    if not listens(socket):
+        raise not_running(target)
+    return socket
+
+
+def listens(socket: Path) -> bool:
+    """Say whether a process listens on a unix socket."""
+    with closing(socketlib.socket(socketlib.AF_UNIX, socketlib.SOCK_STREAM)) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(str(socket))
+        except TimeoutError:
+            return True  # somebody does, and is busy
+        except OSError as error:
+            return error.errno == errno.EAGAIN  # so many wait already
+    return True
 
 
 def home() -> Path:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonCommand
+from skywire_cli.node import ask
 from skywire_cli.output import age, console, json_wanted, print_json, size, table
 from skywire_cli.target import Target, target_options
 
@@ -34,40 +34,34 @@ _COUNTED = ("bytes_sent", "bytes_received")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many looks [default: never; 1 in a pipe].")
 def top(target: Target, interval: float, count: int | None) -> None:
     """Follow what the node does, the busiest first; Ctrl-C ends it."""
-    socket = target.admin_socket()
-    if not socket.is_socket():
-        raise CliError(Exit.NOT_RUNNING, "UNAVAILABLE", f"no node listens on {socket}", "is the node running?")
     looks = count or (None if sys.stdout.isatty() else 1)
-    asyncio.run(_run(target, interval, looks))
+    ask(target, lambda admin: _run(admin, interval, looks))
 
 
-async def _run(target: Target, interval: float, looks: int | None) -> None:
+async def _run(admin: NodeAdmin, interval: float, looks: int | None) -> None:
     from rich.live import Live
 
-    from skywire_cli.admin import NodeAdmin
-
-    async with NodeAdmin(target.admin_socket()) as admin:
-        last, at = await look(admin), time.monotonic()
-        live: Live | None = None
-        try:
-            while looks is None or looks > 0:
-                await asyncio.sleep(interval)
-                now, then = await look(admin), time.monotonic()
-                shown = rated(last, now, then - at)
-                last, at = now, then
-                if json_wanted():
-                    print_json(shown)
-                elif sys.stdout.isatty():
-                    if live is None:
-                        live = Live(console=console(), auto_refresh=False, screen=looks is None)
-                        live.start()
-                    live.update(render(shown), refresh=True)
-                else:
-                    console().print(render(shown))
-                looks = None if looks is None else looks - 1
-        finally:
-            if live is not None:
-                live.stop()
+    last, at = await look(admin), time.monotonic()
+    live: Live | None = None
+    try:
+        while looks is None or looks > 0:
+            await asyncio.sleep(interval)
+            now, then = await look(admin), time.monotonic()
+            shown = rated(last, now, then - at)
+            last, at = now, then
+            if json_wanted():
+                print_json(shown)
+            elif sys.stdout.isatty():
+                if live is None:
+                    live = Live(console=console(), auto_refresh=False, screen=looks is None)
+                    live.start()
+                live.update(render(shown), refresh=True)
+            else:
+                console().print(render(shown))
+            looks = None if looks is None else looks - 1
+    finally:
+        if live is not None:
+            live.stop()
 
 
 async def look(admin: NodeAdmin) -> Row:

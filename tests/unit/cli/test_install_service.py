@@ -38,7 +38,7 @@ def test_a_unit_for_a_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     # The same again is no change; another is refused.
     made(capsys, *line)
     other = (*line[:-1], "daemon")
-    assert made(capsys, *other, status=2)["code"] == "ALREADY_EXISTS"
+    assert made(capsys, *other, status=8)["code"] == "ALREADY_EXISTS"
     made(capsys, *other, "--force")
     assert "User=daemon" in unit.read_text()
     analyze = shutil.which("systemd-analyze")

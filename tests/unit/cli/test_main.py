@@ -109,7 +109,7 @@ def test_key_file_is_the_owners_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     assert file.stat().st_mode & 0o777 == 0o600
     assert str(SecretKey.load(file).public) == printed
     before = file.read_bytes()
-    assert run(["keygen", str(file), "--json"]) == 2
+    assert run(["keygen", str(file), "--json"]) == 8
     assert json.loads(capsys.readouterr().err)["code"] == "ALREADY_EXISTS"
     assert file.read_bytes() == before
 

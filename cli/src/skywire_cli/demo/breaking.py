@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from skywire_cli.demo.hops import nodes_of, rules_of
 from skywire_cli.demo.outcome import Outcome
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.output import size
 from skywire_cli.testnet.network import Node, Testnet
 
@@ -92,7 +92,7 @@ async def kill_setup_node(net: Testnet, outcome: Outcome, steps: Steps, dial: Ca
         until = time.monotonic() + _MIDDLE_TIMEOUT
         while not (reserved := (await last.admin.summary()).reservations):
             if time.monotonic() > until:
-                raise CliError(Exit.CHECK_FAILED, "NO_SETUP", "no set-up came to its middle")
+                raise CliError("NO_SETUP", "no set-up came to its middle")
             await asyncio.sleep(_POLL_WHILE_BROKEN)
         await first.kill()
     finally:

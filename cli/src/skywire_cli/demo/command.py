@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from skywire_cli.demo.outcome import Check, Outcome
 
 MIB = 1 << 20
+# Whoever ran it, or the machine, is at fault: nothing is said about the network.
+_NOT_OF_THE_DEMO = (Exit.INTERRUPTED, Exit.USAGE, Exit.CONFLICT, Exit.MACHINE)
 
 
 @click.command(cls=JsonCommand)
@@ -45,7 +47,7 @@ def demo(mebibytes: int, pings: int, nodes: int, directory: Path | None, keep: b
     except SkywireError as error:
         failure = explain(error)
     except CliError as error:
-        if error.status in (Exit.INTERRUPTED, Exit.USAGE):
+        if error.status in _NOT_OF_THE_DEMO:
             raise
         failure = error
     found = checks(outcome)
@@ -54,7 +56,8 @@ def demo(mebibytes: int, pings: int, nodes: int, directory: Path | None, keep: b
     else:
         _print(outcome, found)
     if failure is not None:
-        raise CliError(Exit.CHECK_FAILED, failure.code, failure.message, failure.hint, failure.details) from failure
+        details = {"code": failure.code, **failure.details}
+        raise CliError("DEMO_FAILED", failure.message, failure.hint, details) from failure
     return Exit.OK if all(check.holds for check in found) else Exit.CHECK_FAILED
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 
 _CHUNK = 1 << 20
 
@@ -24,7 +24,7 @@ def workplace(directory: Path | None, keep: bool) -> Iterator[Path]:
         place = directory.absolute()
         place.mkdir(parents=True, exist_ok=True)
         if any(place.iterdir()):
-            raise CliError(Exit.USAGE, "NOT_EMPTY", f"{place} is not empty", "name another one by --dir")
+            raise CliError("NOT_EMPTY", f"{place} is not empty", "name another one by --dir")
     try:
         yield place
     finally:

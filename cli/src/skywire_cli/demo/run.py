@@ -19,7 +19,7 @@ import click
 from skywire_cli.demo.breaking import Transfer, kill_setup_node
 from skywire_cli.demo.files import make_file, sha256_of, workplace
 from skywire_cli.demo.outcome import Outcome
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.output import size
 from skywire_cli.testnet.command import printed_by, stop_on_signals
 from skywire_cli.testnet.identity import ProcessId
@@ -95,7 +95,7 @@ async def run(outcome: Outcome, nodes: int, directory: Path | None, keep: bool, 
     steps.say("interrupted: taking everything down")
     working.cancel()
     await asyncio.wait((working,))
-    raise CliError(Exit.INTERRUPTED, "INTERRUPTED", "interrupted, and nothing is left running")
+    raise CliError("INTERRUPTED", "interrupted, and nothing is left running")
 
 
 async def _demo(
@@ -196,12 +196,12 @@ async def _until_stopped(node: Node, name: str) -> None:
     deadline = asyncio.get_running_loop().time() + APP_TIMEOUT
     while (app := next(app for app in await node.admin.apps() if app.name == name)).state != "STOPPED":
         if asyncio.get_running_loop().time() > deadline:
-            raise CliError(Exit.TIMEOUT, "DEADLINE", f"{name} on {node.name} did not end within {APP_TIMEOUT:.0f} s")
+            raise CliError("DEADLINE", f"{name} on {node.name} did not end within {APP_TIMEOUT:.0f} s")
         await asyncio.sleep(_POLL)
     if app.reason != "exit code 0":
         last = "\n".join(printed_by(name, node.log)[-_LINES_SHOWN:])
         hint = "with --keep the logs stay"
-        raise CliError(Exit.CHECK_FAILED, "APP_FAILED", f"{name} on {node.name}: {app.reason}", hint, {"it said": last})
+        raise CliError("APP_FAILED", f"{name} on {node.name}: {app.reason}", hint, {"it said": last})
 
 
 async def _look_at_nodes(net: Testnet, outcome: Outcome, steps: Steps) -> None:
@@ -234,7 +234,7 @@ def _read(report: Path) -> dict[str, Any]:
     try:
         document = json.loads(report.read_bytes())
     except FileNotFoundError as error:
-        raise CliError(Exit.CHECK_FAILED, "NO_REPORT", f"the app wrote no {report.name}") from error
+        raise CliError("NO_REPORT", f"the app wrote no {report.name}") from error
     if not isinstance(document, dict):
-        raise CliError(Exit.CHECK_FAILED, "NO_REPORT", f"{report.name} is no JSON object")
+        raise CliError("NO_REPORT", f"{report.name} is no JSON object")
     return document

@@ -78,7 +78,7 @@ def status(directory: Path) -> int:
     """Show what runs; exit code 3 if nothing does, 4 if a process is not ready."""
     state = load(directory)
     if state is None or not state.running:
-        raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"no testnet runs in {directory}", "skywire testnet up")
+        raise CliError("NO_TESTNET", f"no testnet runs in {directory}", "skywire testnet up")
     summaries = asyncio.run(_summaries(state))
     ready = state.status is Status.READY and all(
         summary is not None and summary.state == "READY" for summary in summaries.values()
@@ -98,7 +98,7 @@ def down(directory: Path) -> None:
 
     state = load(directory)
     if state is None:
-        raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"there is no testnet in {directory}")
+        raise CliError("NO_TESTNET", f"there is no testnet in {directory}")
     ended = state.running and state.launcher.end(_DOWN_GRACE)
     left = load(directory)
     if left is not None and not (ended and left.keep):
@@ -119,11 +119,11 @@ def logs(process: str, app: str | None, directory: Path) -> None:
     """Print the log of a PROCESS, for example node1, or what one of its apps printed."""
     state = load(directory)
     if state is None:
-        raise CliError(Exit.NOT_RUNNING, "NO_TESTNET", f"there is no testnet in {directory}")
+        raise CliError("NO_TESTNET", f"there is no testnet in {directory}")
     found = next((service for service in state.services if service.name == process), None)
     if found is None:
         names = ", ".join(service.name for service in state.services)
-        raise CliError(Exit.USAGE, "NOT_FOUND", f"this testnet has {names}, not {process}")
+        raise CliError("NOT_FOUND", f"this testnet has {names}, not {process}")
     text = Path(found.log).read_text(errors="replace")
     for line in text.splitlines() if app is None else printed_by(app, text):
         click.echo(json.dumps(line) if json_wanted() and app is not None else line)
@@ -171,7 +171,7 @@ async def _run(net: Testnet, detached: Path | None) -> None:
         if not rising.done():
             rising.cancel()
             await asyncio.wait((rising,))
-            raise CliError(Exit.INTERRUPTED, "INTERRUPTED", "interrupted, and nothing is left running")
+            raise CliError("INTERRUPTED", "interrupted, and nothing is left running")
         try:
             await rising
             if detached is not None:
@@ -248,9 +248,9 @@ def _error_of(launcher: subprocess.Popen[bytes]) -> CliError:
     said = launcher.stderr.read().decode(errors="replace") if launcher.stderr is not None else ""
     try:
         error = json.loads(said.splitlines()[-1])
-        return CliError(Exit(launcher.returncode), error["code"], error["message"], error["hint"], error["details"])
+        return CliError(error["code"], error["message"], error["hint"], error["details"])
     except (ValueError, IndexError, KeyError):
-        return CliError(Exit.NOT_READY, "START_FAILED", f"the launcher ended: {said.strip() or launcher.returncode}")
+        return CliError("START_FAILED", f"the launcher ended: {said.strip() or launcher.returncode}")
 
 
 async def _summaries(state: State) -> dict[str, pb.GetSummaryResponse | None]:

@@ -28,7 +28,7 @@ from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.sockets import MAX_PATH
 
 from skywire_cli.admin import TIMEOUT, NodeAdmin
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.keygen import write_key_file
 from skywire_cli.testnet import config
 from skywire_cli.testnet.identity import ProcessId
@@ -170,7 +170,7 @@ class Testnet:
             while (missing := await self._missing(channel)) is not None:
                 if asyncio.get_running_loop().time() > deadline:
                     hint = f"their logs are below {self.directory}"
-                    raise CliError(Exit.NOT_READY, "NOT_CONNECTED", f"after {timeout:.0f} s {missing}", hint)
+                    raise CliError("NOT_CONNECTED", f"after {timeout:.0f} s {missing}", hint)
                 await asyncio.sleep(_POLL)
         finally:
             await channel.close()
@@ -206,14 +206,14 @@ class Testnet:
         found = load(self.directory)
         if found is None and any(self.directory.iterdir()):
             message = f"{self.directory} is not empty and no testnet's"
-            raise CliError(Exit.USAGE, "NOT_EMPTY", message, "name another one by --dir")
+            raise CliError("NOT_EMPTY", message, "name another one by --dir")
         descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
             hint = "`skywire testnet down` ends it; another one needs another --dir"
-            raise CliError(Exit.USAGE, "ALREADY_RUNNING", f"a testnet runs in {self.directory}", hint) from error
+            raise CliError("ALREADY_RUNNING", f"a testnet runs in {self.directory}", hint) from error
         self._lock = descriptor
         if found is not None:
             clean(self.directory, found, everything=False)
@@ -284,9 +284,7 @@ class Testnet:
 
     async def _missing_at(self, node: Node, channel: RpcChannel) -> str | None:
         if node.state.status is Status.FAILED:
-            raise CliError(
-                Exit.NOT_READY, "START_FAILED", f"{node.name} ended: {node.state.reason}", f"its log: {node.state.log}"
-            )
+            raise CliError("START_FAILED", f"{node.name} ended: {node.state.reason}", f"its log: {node.state.log}")
         wanted = {self.nodes[index].key for index in self.plan.neighbours(node.number - 1)}
         try:
             summary = await node.admin.summary()

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.testnet import shim
 from skywire_cli.testnet.identity import ProcessId
 from skywire_cli.testnet.state import Kind, ServiceState, Status
@@ -66,7 +66,7 @@ class Service:
     def pid(self) -> int:
         """Its process; raises CliError if it has none."""
         if self._process is None or self._process.returncode is not None:
-            raise CliError(Exit.NOT_RUNNING, "NOT_RUNNING", f"{self.name} does not run")
+            raise CliError("NOT_RUNNING", f"{self.name} does not run")
         return self._process.pid
 
     @property
@@ -155,7 +155,7 @@ class Service:
     def _failed(self, message: str) -> CliError:
         self.change(status=Status.FAILED, reason=message)
         end = self.log[-_LOG_SHOWN:]
-        return CliError(Exit.NOT_READY, "START_FAILED", message, f"its log: {self.state.log}", {"log": end})
+        return CliError("START_FAILED", message, f"its log: {self.state.log}", {"log": end})
 
 
 def _environment() -> dict[str, str]:

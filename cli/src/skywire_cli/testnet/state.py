@@ -14,7 +14,7 @@ from typing import Any
 
 from skywire_common.errors import DecodeError
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.testnet.identity import ProcessId
 
 STATE_FILE = "testnet.json"
@@ -89,17 +89,17 @@ class State:
     def node(self, number: int) -> ServiceState:
         """Return a node by its number, from 1; raises CliError if there is none or it does not run."""
         if not 1 <= number <= len(self.nodes):
-            raise CliError(Exit.USAGE, "NOT_FOUND", f"this testnet has nodes 1 to {len(self.nodes)}, not {number}")
+            raise CliError("NOT_FOUND", f"this testnet has nodes 1 to {len(self.nodes)}, not {number}")
         node = self.nodes[number - 1]
         if "admin" not in node.interfaces:
-            raise CliError(Exit.NOT_READY, "NOT_READY", f"{node.name} is {node.status}", f"its log: {node.log}")
+            raise CliError("NOT_READY", f"{node.name} is {node.status}", f"its log: {node.log}")
         return node
 
     def discovery(self) -> ServiceState:
         """Return the discovery; raises CliError if it does not run."""
         found = next(service for service in self.services if service.kind is Kind.DISCOVERY)
         if "grpc" not in found.interfaces:
-            raise CliError(Exit.NOT_READY, "NOT_READY", f"{found.name} is {found.status}", f"its log: {found.log}")
+            raise CliError("NOT_READY", f"{found.name} is {found.status}", f"its log: {found.log}")
         return found
 
     def document(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import RpcServer
 from skywire_common.runtime import logging, metrics
 from skywire_common.runtime.config import Peer
+from skywire_common.runtime.listening import listening
 from skywire_common.runtime.scope import Scope
 from skywire_common.runtime.service import Ready
 
@@ -165,10 +166,12 @@ class Node:
         await self._serve()
         plane = self.plane
         scope.defer(plane.transports.stop)
-        self._interfaces["link"] = await plane.transports.listen(settings.interfaces.link)
+        with listening(settings.interfaces.link):
+            self._interfaces["link"] = await plane.transports.listen(settings.interfaces.link)
         for one in settings.transport_types:
             if one.listen is not None:
-                self._interfaces[f"link_{one.type}"] = await plane.transports.listen(one.listen, one.type)
+                with listening(one.listen):
+                    self._interfaces[f"link_{one.type}"] = await plane.transports.listen(one.listen, one.type)
         scope.defer(self._say_goodbye)
         scope.spawn(plane.run(), "ticks")
         scope.spawn(self._rerouting.run(), "renewals")

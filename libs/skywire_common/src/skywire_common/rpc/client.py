@@ -143,7 +143,7 @@ class RpcChannel:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise from_error(error) from None
+            raise from_error(error, self.address) from None
         except asyncio.CancelledError:
             self._raise_if_closed()
             raise
@@ -165,7 +165,7 @@ class RpcChannel:
             async for answer in call:
                 yield answer
         except grpc.aio.AioRpcError as error:
-            raise from_error(error) from None
+            raise from_error(error, self.address) from None
         except asyncio.CancelledError:
             self._raise_if_closed()
             raise

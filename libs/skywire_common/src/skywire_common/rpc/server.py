@@ -23,6 +23,7 @@ from skywire_common.rpc.options import MAX_MESSAGE, server_options
 from skywire_common.rpc.replays import ReplayGuard
 from skywire_common.rpc.sockets import private_socket
 from skywire_common.rpc.tls import TlsFiles, server_credentials
+from skywire_common.runtime.listening import check_free
 
 __all__ = ["Access", "RpcServer", "caller"]
 
@@ -114,6 +115,8 @@ class RpcServer:
 
     def _bind(self, address: str, tls: TlsFiles | None, server: grpc.aio.Server | None = None) -> int:
         server = server or self._server
+        if not address.startswith(UNIX):
+            check_free(address)  # gRPC does not say why not, and prints lines of its own
         try:
             if tls is None:
                 return server.add_insecure_port(address)

@@ -66,6 +66,10 @@ _CODE_OF: dict[grpc.StatusCode, tuple[ErrorCode, bool]] = {
     grpc.StatusCode.UNAUTHENTICATED: (ErrorCode.UNAUTHENTICATED, False),
 }
 
+# How gRPC begins when there is no peer to speak of.
+_GRPC_UNREACHED = ("failed to connect to all addresses", "errors resolving ")
+_GRPC_DEADLINE = "Deadline Exceeded"
+
 Trailing = tuple[tuple[str, bytes], ...]
 
 
@@ -79,13 +83,17 @@ def to_status(failure: Failure) -> tuple[grpc.StatusCode, str, Trailing]:
     return code, message, ((DETAILS_KEY, status.SerializeToString()),)
 
 
-def from_error(error: grpc.aio.AioRpcError) -> Failure:
-    """Return the failure that a failed call carries, or the nearest one if it carries none."""
-    return from_status(error.code(), error.details() or "", dict(error.trailing_metadata()).get(DETAILS_KEY))
+def from_error(error: grpc.aio.AioRpcError, address: str = "") -> Failure:
+    """Return the failure that a failed call to an address carries, or the nearest one if it carries none."""
+    details = dict(error.trailing_metadata()).get(DETAILS_KEY)
+    return from_status(error.code(), error.details() or "", details, address)
 
 
-def from_status(code: grpc.StatusCode, message: str, details: str | bytes | None) -> Failure:
-    """Read code, message and serialised google.rpc.Status back; whatever the peer sends, a Failure comes out."""
+def from_status(code: grpc.StatusCode, message: str, details: str | bytes | None, address: str = "") -> Failure:
+    """Read code, message and serialised google.rpc.Status back; whatever the peer sends, a Failure comes out.
+
+    What gRPC says by itself of a peer that it does not reach is said in fewer words, with the peer's address.
+    """
     if isinstance(details, bytes):
         try:
             for packed in status_pb2.Status.FromString(details).details:
@@ -96,7 +104,18 @@ def from_status(code: grpc.StatusCode, message: str, details: str | bytes | None
             # A peer newer or worse than we know: its code and message still say enough.
             pass
     nearest, retryable = _CODE_OF.get(code, (ErrorCode.INTERNAL, False))
-    return Failure(nearest, message or code.name, FailureFields(retryable=retryable))
+    return Failure(nearest, _in_words(message, address) or code.name, FailureFields(retryable=retryable))
+
+
+def _in_words(message: str, address: str) -> str:
+    if not address:
+        return message
+    if message == _GRPC_DEADLINE:
+        return f"{address} has not answered in time"
+    if message.startswith(_GRPC_UNREACHED):
+        # Layers of prefixes, then the system's own words.
+        return f"{address} cannot be reached: {message.rstrip(']').rpartition(': ')[2].rpartition('error:')[2]}"
+    return message
 
 
 def _bounded(cause: str) -> str:

@@ -55,6 +55,8 @@ def configure(level: str, stream: BinaryIO | None = None) -> None:
     )
     root = logging.getLogger()
     root.handlers = [_Forward()]
+    # It tells of every migration that there is, wanted or not.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     set_level(level)
 
 

@@ -24,8 +24,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from skywire_common.errors import ErrorCode, Failure
 from skywire_common.rpc.tls import TlsFiles, watched_context
+from skywire_common.runtime.listening import listening
 
 # Set by whoever builds an image.
 REVISION_VARIABLE = "SKYWIRE_REVISION"
@@ -133,10 +133,8 @@ async def serve(registry: CollectorRegistry, address: str, tls: TlsFiles | None 
 
     host, _, port = address.rpartition(":")
     context = None if tls is None else watched_context(tls)
-    try:
+    with listening(address):
         server = await asyncio.start_server(connected, host.strip("[]"), int(port), limit=MAX_REQUEST, ssl=context)
-    except OSError as error:
-        raise Failure(ErrorCode.CONFLICT, f"cannot listen on {address}: {error.strerror}") from error
     loop = asyncio.get_running_loop()
     text = "Tasks of the event loop; the answer to this question takes one itself."
     Readings(registry, "skywire_event_loop_tasks", text, lambda: {"": len(asyncio.all_tasks(loop))}, gauge=True)

@@ -27,7 +27,7 @@ from structlog.typing import FilteringBoundLogger
 
 from skywire_common.errors import Failure
 from skywire_common.keys import PublicKey
-from skywire_common.runtime import describe, logging
+from skywire_common.runtime import describe, listening, logging
 from skywire_common.runtime.config import ConfigError, ServiceSettings, load, read
 from skywire_common.runtime.first import CONFIG_FILE, First, directory_of, make
 from skywire_common.runtime.scope import Scope
@@ -177,7 +177,7 @@ async def _serve(name: str, settings: S, start: Start[S], ready_file: Path | Non
         log.error("cannot start", reason=str(error))
         code = EXIT_CONFIG
     except Failure as error:
-        log.error("cannot start", reason=str(error))
+        log.error("cannot start", reason=listening.reason(error, settings))
         code = EXIT_BROKEN
     except Exception as error:
         log.critical("cannot start", exc_info=error)

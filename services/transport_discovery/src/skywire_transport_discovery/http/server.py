@@ -12,8 +12,8 @@ from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from skywire_common.errors import ErrorCode, Failure
 from skywire_common.rpc.tls import TlsFiles, watched_context
+from skywire_common.runtime.listening import listening
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD = 16_384
@@ -95,10 +95,8 @@ async def serve(app: App, address: str, grace: float, tls: TlsFiles | None = Non
     context = None if tls is None else watched_context(tls)
     host, _, port = address.rpartition(":")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
+    with listening(address):
         listener = socket.create_server((host.strip("[]"), int(port)), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise Failure(ErrorCode.CONFLICT, f"cannot listen on {address}: {error.strerror}") from error
     # A line for everything that is not HTTP would let strangers fill the log.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     config = uvicorn.Config(
