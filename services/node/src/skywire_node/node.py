@@ -48,6 +48,7 @@ from skywire_node.loops.standby import Standby
 from skywire_node.owner import admin
 from skywire_node.owner.owner import OwnersApps, OwnersLoops, OwnersTransports
 from skywire_node.owner.readings import export
+from skywire_node.owner.remote import serve_remote
 from skywire_node.owner.views import Summary
 from skywire_node.plane import DataPlane
 from skywire_node.state.keeping import RuleKeeper
@@ -210,19 +211,16 @@ class Node:
             control.NodeControlService(self._secret.public, plane.table, plane.loops),
             control.SERVICE,
         )
-        server.add(
-            node_admin_pb2_grpc.add_NodeAdminServicer_to_server,
-            admin.NodeAdminService(
-                self._secret.public,
-                plane.table,
-                OwnersApps(self.apps, self._store.keep_auto_start),
-                OwnersTransports(plane.transports, self._neighbours.keep, self._traffic),
-                OwnersLoops(plane.loops, plane.tracing, self.apps),
-                self.summary,
-                logging.set_level,
-            ),
-            admin.SERVICE,
+        owners = admin.NodeAdminService(
+            self._secret.public,
+            plane.table,
+            OwnersApps(self.apps, self._store.keep_auto_start),
+            OwnersTransports(plane.transports, self._neighbours.keep, self._traffic),
+            OwnersLoops(plane.loops, plane.tracing, self.apps),
+            self.summary,
+            logging.set_level,
         )
+        server.add(node_admin_pb2_grpc.add_NodeAdminServicer_to_server, owners, admin.SERVICE)
         server.add_process(NAME, NAME)
         admin_socket = _place_for(settings.interfaces.admin)
         self._interfaces |= await listen_beside(server, settings.interfaces.health, None)
@@ -233,6 +231,11 @@ class Node:
         scope.defer(lambda: self._stop_serving(server, admin_socket))
         server.serving(admin.SERVICE, yes=True)
         server.serving(control.SERVICE, yes=True)
+        if settings.interfaces.admin_remote is not None:
+            remote, self._interfaces["admin_remote"] = await serve_remote(
+                self._secret, owners, settings.interfaces.admin_remote
+            )
+            scope.defer(lambda: remote.stop(0))
 
     async def _stop_serving(self, server: RpcServer, admin_socket: Path) -> None:
         await server.stop(self._scope.grace)

@@ -35,6 +35,10 @@ class SetupNodeSettings(ServiceSettings):
     secret_key_file: KeyFile = setting("its key, 64 hex digits, mode 0600; nodes name it in trusted_nodes")
     transport_discovery: Peer = setting("the discovery that says where nodes are")
     interfaces: Interfaces = setting("where it listens", default=Interfaces())
+    node_tls: TlsFiles | None = setting(
+        "TLS of the calls to nodes whose control interface has it; unset: the system's authorities are believed",
+        default=None,
+    )
     connection_age_s: float = setting(
         "after it a node is asked to connect anew; 0: never", unit="s", default=0.0, ge=0, le=86_400
     )

@@ -15,11 +15,13 @@ from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
+from skywire_common.runtime.config import TlsFiles
 
 MAX_CHANNELS = 1_024
 # Less than a step's deadline, so that a slow discovery is told from a slow node.
 RESOLVE_SECONDS = 1.5
-CONTROL = "control"
+# A node whose control interface has TLS says so by the kind of its address.
+CONTROL, CONTROL_TLS = "control", "control_tls"
 _RESOLVE = "/skywire.transport_discovery.v1.NodeDirectory/ResolveNode"
 
 
@@ -37,7 +39,16 @@ class _Open:
 class Directory:
     """Hands out channels to the NodeControl of any node."""
 
-    def __init__(self, discovery: RpcChannel, secret: SecretKey, *, max_channels: int = MAX_CHANNELS) -> None:
+    def __init__(
+        self,
+        discovery: RpcChannel,
+        secret: SecretKey,
+        *,
+        tls: TlsFiles | None = None,
+        max_channels: int = MAX_CHANNELS,
+    ) -> None:
+        """`tls`: for nodes that have it; without files the system's authorities are believed."""
+        self._tls = TlsFiles() if tls is None else tls
         self._discovery = discovery
         self._secret = secret
         self._max_channels = max_channels
@@ -92,9 +103,10 @@ class Directory:
         return await asyncio.shield(opening)
 
     async def _dial(self, node: PublicKey) -> _Open:
-        address = await self._resolve(node)
+        kind, address = await self._resolve(node)
         self._make_room()
-        entry = self._open[node] = _Open(RpcChannel(address, node, self._secret))
+        tls = self._tls if kind == CONTROL_TLS else None
+        entry = self._open[node] = _Open(RpcChannel(address, node, self._secret, tls=tls))
         return entry
 
     def _dialled(self, node: PublicKey, task: asyncio.Task[_Open]) -> None:
@@ -103,7 +115,8 @@ class Directory:
             # Whoever waited for it may have given up: its failure is seen here at the latest.
             task.exception()
 
-    async def _resolve(self, node: PublicKey) -> str:
+    async def _resolve(self, node: PublicKey) -> tuple[str, str]:
+        """Return the kind of address and the address."""
         request = discovery_pb2.ResolveNodeRequest(public_key=node)
         try:
             answer = await self._discovery.call(
@@ -115,8 +128,8 @@ class Directory:
             cause = f"the discovery does not say where node {node} is: {failure.cause}"
             raise Failure(ErrorCode.DISCOVERY_STALE, cause, FailureFields(retryable=True)) from failure
         for endpoint in answer.endpoints:
-            if endpoint.kind == CONTROL:
-                return endpoint.address
+            if endpoint.kind in (CONTROL, CONTROL_TLS):
+                return endpoint.kind, endpoint.address
         raise Failure(ErrorCode.UNKNOWN_NODE, f"node {node} has told the discovery no address for control")
 
     def _make_room(self) -> None:
