@@ -32,7 +32,7 @@ class Exit(IntEnum):
 
 _CODES: Mapping[Exit, tuple[str, ...]] = {
     Exit.CHECK_FAILED: ("APP_FAILED", "CONFIG", "DEMO_FAILED", "NO_REPORT", "NO_SETUP"),
-    Exit.USAGE: ("USAGE", "INVALID_INPUT", "REFUSED", ErrorCode.INVALID_ARGUMENT),
+    Exit.USAGE: ("USAGE", "INVALID_INPUT", "INVALID_NAME", "REFUSED", ErrorCode.INVALID_ARGUMENT),
     Exit.NOT_RUNNING: (
         "NO_DISCOVERY",
         "NO_LOG",
@@ -42,7 +42,16 @@ _CODES: Mapping[Exit, tuple[str, ...]] = {
         ErrorCode.NO_SETUP_NODE,
         ErrorCode.UNAVAILABLE,
     ),
-    Exit.NOT_READY: ("NOT_CONNECTED", "NOT_READY", "START_FAILED", ErrorCode.STOPPING),
+    Exit.NOT_READY: (
+        "NOT_CONNECTED",
+        "NOT_READY",
+        "START_FAILED",
+        # Words of grpc.health.v1.
+        "NOT_SERVING",
+        "SERVICE_UNKNOWN",
+        "UNKNOWN",
+        ErrorCode.STOPPING,
+    ),
     Exit.REFUSED: (
         "SERVICE_FAILED",
         ErrorCode.BACKLOG_FULL,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
 
@@ -90,4 +90,4 @@ async def _check(channel: RpcChannel, service: str) -> None:
     )
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         said = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-        raise CliError(Exit.NOT_READY, said, f"{service or 'the service'} at {channel.address} says {said}")
+        raise CliError(said, f"{service or 'the service'} at {channel.address} says {said}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import json_wanted, print_json
 
@@ -60,7 +60,7 @@ def kubernetes(directory: Path) -> None:
 def _checked(name: str) -> str:
     if not _NAME.fullmatch(name) or name == PUBLIC:
         hint = "lower-case letters, digits and '-'"
-        raise CliError(Exit.USAGE, "INVALID_NAME", f"{name!r} cannot be a service's name", hint)
+        raise CliError("INVALID_NAME", f"{name!r} cannot be a service's name", hint)
     return name
 
 
