@@ -117,6 +117,13 @@ class PostgresServer:
         """Let it go on."""
         self._signal_all(signal.SIGCONT)
 
+    def revive(self) -> None:
+        """Have it run, whatever was done to it."""
+        if self._process is None:
+            self.start()
+        else:
+            self.thaw()
+
     def close(self) -> None:
         """End it and remove its directory."""
         if self._process is not None:

@@ -20,13 +20,19 @@ def postgres() -> PostgresServer:
     return PostgresServer.shared()
 
 
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A server to do harm to."""
+@pytest.fixture(scope="module")
+def _harmed() -> Iterator[PostgresServer]:
     server = PostgresServer()
     server.start()
     yield server
     server.close()
+
+
+@pytest.fixture
+def own_postgres(_harmed: PostgresServer) -> Iterator[PostgresServer]:
+    """A server to do harm to; whatever a test leaves of it, the next one finds it running."""
+    yield _harmed
+    _harmed.revive()
 
 
 Launch = Callable[..., DiscoveryProcess]

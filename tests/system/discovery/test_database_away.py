@@ -11,7 +11,7 @@ import contextlib
 import resource
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -22,7 +22,7 @@ from postgres_server import PostgresServer
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from system.discovery.asking import TIMEOUT_S, Asker, is_serving, signed, until
-from system.discovery.conftest import Launch
+from system.discovery.conftest import Launch, launching
 
 pytestmark = pytest.mark.system
 BACK_S = 10.0
@@ -30,10 +30,13 @@ UNLIMITED = {"transports_per_node": 1_000_000, "registrations_per_minute": 1_000
 # DEADLINE would mean that the discovery hung.
 FAST = {ErrorCode.UNAVAILABLE}
 Ask = Callable[..., Asker]
+# Of each of eight workers: enough calls to meet whatever happens, and time for it to happen.
+PAUSE_S = 0.02
 
 
 class Load:
-    """Registrations, statuses and heartbeats without a pause; remembers what was acknowledged and how calls failed."""
+    """Registrations, statuses and heartbeats, some always on their way; remembers what was acknowledged and how calls
+    failed."""
 
     def __init__(self, replica: DiscoveryProcess) -> None:
         self.me = SecretKey.generate()
@@ -70,10 +73,11 @@ class Load:
                 self.acknowledged.add(entry.entry.transport_id.bytes)
                 await self.asker.say(entry, True)
                 await self.asker.beat(epoch=9)
+                await asyncio.sleep(PAUSE_S)
             except Failure as failure:
                 self.failures.add(failure.code)
                 self.failed += 1
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(PAUSE_S)
             self.slowest_s = max(self.slowest_s, time.monotonic() - began)
 
     async def fails(self) -> None:
@@ -95,9 +99,17 @@ class Load:
         await until("calls succeed", working, BACK_S)
 
 
+@pytest.fixture(scope="module")
+def _survivor(_harmed: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiscoveryProcess]:
+    with launching(tmp_path_factory.mktemp("survivor")) as start:
+        yield start(_harmed.url(_harmed.discovery_template()), limits=UNLIMITED)
+
+
 @pytest.fixture
-def replica(own_postgres: PostgresServer, launch: Launch) -> DiscoveryProcess:
-    return launch(own_postgres.url(own_postgres.discovery_template()), limits=UNLIMITED)
+async def replica(_survivor: DiscoveryProcess, own_postgres: PostgresServer) -> DiscoveryProcess:
+    """A replica on `own_postgres`: one process for all tests, since it has to survive each of them."""
+    await until("SERVING", lambda: is_serving(_survivor), BACK_S)
+    return _survivor
 
 
 async def not_serving(replica: DiscoveryProcess) -> bool:
