@@ -17,7 +17,7 @@ from skywire_common.routes import Hop, PathPair
 from skywire_node.edge import Loop
 from skywire_node.link.over_tcp import OverTcp
 from skywire_node.link.types import TransportType
-from skywire_node.loops.loops import Made, Offer, Wanted
+from skywire_node.loops.loop_setup import Made, Offer, Wanted
 from skywire_node.loops.routed_loop import RoutedLoop, Routes
 from skywire_node.plane import DataPlane
 from skywire_setup_node.plan import LoopRequest, plan, reservations

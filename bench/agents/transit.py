@@ -18,7 +18,7 @@ from skywire_common.curve import SecretKey
 from skywire_common.entries import SignedEntry
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
-from skywire_node.loops.loops import Made, Wanted
+from skywire_node.loops.loop_setup import Made, Wanted
 from skywire_node.loops.routed_loop import Routes
 from skywire_node.plane import DataPlane
 

@@ -252,7 +252,7 @@ class Node:
                 left.append(f"{count} {what}")
         inner: list[tuple[str, Any]] = [
             ("set-ups in the table", plane.table._setups),
-            ("loops by route id", plane.loops._by_app_id),
+            ("loops by route id", plane.loops._by_route_id),
             ("loops that wait for a link", {link: loops for link, loops in plane.loops._waiting.items() if loops}),
             ("links that loops waited for", {link: 1 for link in plane.loops._waiting if link.lost}),  # type: ignore[attr-defined]
             ("loops with a turn", plane.flow._loops),

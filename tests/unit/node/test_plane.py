@@ -8,7 +8,8 @@ import pytest
 from planes import Net, Sink
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
-from skywire_node.loops.loops import Wanted
+from skywire_node.loops import loops as loops_module
+from skywire_node.loops.loop_setup import Wanted
 
 
 @pytest.mark.parametrize("nodes", [2, 3, 5])
@@ -212,3 +213,31 @@ async def test_two_loops_on_one_link_get_about_the_same() -> None:
 def _fill(near: object) -> None:
     while near.write(bytes(48_000)):  # type: ignore[attr-defined]
         pass
+
+
+async def test_loops_is_bounded_at_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Net(2, seed=15) as net:
+        await net.loop(0, 1)
+        monkeypatch.setattr(loops_module, "MAX_LOOPS", 1)
+        for dialler in (0, 1):
+            with pytest.raises(Failure) as refused:
+                await net.planes[dialler].loops.dial("test", 49153, Addr(net.keys[1 - dialler], 40))
+            assert refused.value.code is ErrorCode.LIMIT_REACHED
+        monkeypatch.setattr(loops_module, "MAX_LOOPS", 2)
+        await net.loop(0, 1)
+
+
+async def test_a_rule_that_dies_is_told_to_its_loop_alone() -> None:
+    async with Net(3, seed=16) as net:
+        first, _ = await net.loop(0, 1)
+        second, _ = await net.loop(0, 2)
+        loops = net.planes[0].loops
+        loops.route_dead(first.routes.app_id, "it is dead")
+        assert (first.state, second.state) == ("PAUSED", "OPEN")
+        loops.route_dead(first.routes.forward_id ^ 1, "nobody's")
+        loops.route_dead(second.routes.forward_id, "it is dead")
+        assert second.state == "PAUSED"
+        assert len(loops._by_route_id) == 4
+        for loop in (first, second):
+            loop.ended_by(None)
+        assert not loops._by_route_id

@@ -15,7 +15,7 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_common.routes import Hop, PathPair
 from skywire_node.loops import standby
-from skywire_node.loops.loops import Made, Wanted
+from skywire_node.loops.loop_setup import Made, Wanted
 from skywire_node.loops.rerouting import Rerouting
 from skywire_node.loops.routed_loop import RoutedLoop
 from skywire_node.loops.standby import Standby

@@ -1,7 +1,7 @@
-"""The loops of a node that lead to other nodes: dialled, confirmed, found by their packets, ended.
+"""The loops of a node that lead to other nodes: found by their packets, given routes and turns, ended.
 
-Their keys come from `greeting`, what happens to them is told in `stories`, other routes are found by `rerouting` and
-held ready by `standby`.
+New ones come from `dialling` and `accepting`, their keys from `greeting`; what happens to them is told in `stories`,
+other routes are found by `rerouting` and held ready by `standby`.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from weakref import WeakValueDictionary
 import structlog
 from skywire_common.curve import SecretKey
 from skywire_common.drops import DropReason
-from skywire_common.edge_tags import SALT_SIZE, edge_tags
-from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
+from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.loop.aside import Aside, is_aside
 from skywire_common.loop.congestion import Floor
 from skywire_common.loop.endpoint import Dropped, Endpoint
 from skywire_common.noise import Handshake
-from skywire_common.routes import PathPair
-from skywire_common.rules import APP_TYPE, AppRule
+from skywire_common.rules import APP_TYPE
 
 from skywire_node.edge import Listener
 from skywire_node.link.records import Kind
 from skywire_node.loops import asides
+from skywire_node.loops.accepting import Accepting
+from skywire_node.loops.dialling import Dialling
 from skywire_node.loops.greeting import Greetings
-from skywire_node.loops.loop_setup import Answer, Made, Offer, Routes, SetUps, Wanted
-from skywire_node.loops.racing import race
+from skywire_node.loops.loop_setup import Answer, Offer, Routes, SetUps
+from skywire_node.loops.own_rules import OwnRules
 from skywire_node.loops.routed_loop import RoutedLoop, Timer
 from skywire_node.loops.stories import Stories, Story, shown_way
 from skywire_node.routing.flow import Flow
@@ -40,17 +40,6 @@ from skywire_node.routing.router import Outlet, Router
 from skywire_node.routing.table import RoutingTable
 
 MAX_LOOPS = 20_000
-# The responder's own word, or about this node's own request.
-FINAL = frozenset(
-    {
-        ErrorCode.PORT_CLOSED,
-        ErrorCode.BACKLOG_FULL,
-        ErrorCode.HANDSHAKE_FAILED,
-        ErrorCode.LOOP_RESET,
-        ErrorCode.INVALID_ARGUMENT,
-        ErrorCode.NO_SETUP_NODE,
-    }
-)
 
 log = structlog.get_logger(part="loops")
 
@@ -79,172 +68,64 @@ class Loops:
         self.router: Router  # set by the composition root: router and loops need each other
         self.clock = clock
         self.call_later = call_later
-        self._by_app_id: dict[int, RoutedLoop] = {}
-        self._greetings = Greetings(secret, draw)
-        self._secret = secret
         self.epoch = epoch
+        self.rules = rules = OwnRules(table, clock=clock, epoch_clock=epoch_clock, draw=draw)
+        self._by_route_id: dict[int, RoutedLoop] = {}  # every id of this node's own, of routes in use and second ones
         self._table = table
         self._flow = flow
         self._setups = setups
-        self._epoch_clock = epoch_clock
-        self._draw = draw
-        self._listener = listener
         self._rerouting = rerouting
         self._one_over = asyncio.Event()
         self._floors: WeakValueDictionary[tuple[PublicKey, UUID | None], Floor] = WeakValueDictionary()
         self._waiting: dict[Outlet, dict[RoutedLoop, None]] = {}
-        self.stories = Stories(epoch_clock)
+        self.stories = stories = Stories(epoch_clock)
         # Whoever looks after second pairs of routes sets it: a loop has opened, got, used or lost one, or is over.
         self.changed: Callable[[RoutedLoop], None] = lambda loop: None
+        greetings, own = Greetings(secret, draw), secret.public
+        self._dialling = Dialling(Addr(own, 0), epoch, self, rules, greetings, setups, stories, draw)
+        self._accepting = Accepting(own, self, rules, greetings, stories, listener, self.refused)
 
-    # -- making loops
+    # -- new loops
 
     async def dial(self, app: str, local_port: int, remote: Addr) -> RoutedLoop:
         """Set a loop up; raises Failure that says which hop, which phase, why."""
-        if len(self.by_id) >= MAX_LOOPS:
-            raise Failure(ErrorCode.LIMIT_REACHED, f"{MAX_LOOPS} loops", FailureFields(limit="loops"))
-        local = Addr(self._secret.public, local_port)
-        story = self.stories.begin(b"", app, local, remote, initiator=True)
-        try:
-            ways = await self._setups.find(remote.public_key)
-            return await race(ways, lambda paths: self._dial_by(story, paths), RoutedLoop.close, _is_final)
-        except BaseException as error:
-            story.note("failed", str(error))
-            self.stories.end(story, "FAILED")
-            raise
-
-    async def _dial_by(self, story: Story, paths: PathPair) -> RoutedLoop:
-        """Set a loop up over one pair of paths; raises Failure and leaves nothing."""
-        local, remote = story.local, story.remote
-        loop_id = self._draw(16)
-        story.note("set-up", shown_way(paths), loop_id)
-        forward_id, app_id = self.reserve(loop_id)
-        handshakes: list[Handshake] = []
-
-        def first_message() -> bytes:
-            handshakes.append(self._greetings.begin(loop_id, local, remote, self.epoch))
-            return handshakes[-1].write()
-
-        salt = self._draw(SALT_SIZE)
-        wanted = Wanted(loop_id, b"", local, remote, self.epoch, paths, forward_id, app_id, salt)
-        try:
-            made = await self._setups.create(wanted, first_message)
-            try:
-                handshakes[-1].read(made.noise_message)
-            except DecodeError as error:
-                raise Failure(
-                    ErrorCode.HANDSHAKE_FAILED,
-                    "the responder's answer is not authentic",
-                    FailureFields(phase=Phase.CONFIRM, hop_key=remote.public_key, setup_id=loop_id),
-                ) from error
-            self.install(wanted, made)
-        except BaseException as error:
-            story.note("set-up failed", str(error), loop_id)
-            self.give_up(loop_id)
-            raise
-        routes = self.routes_of(wanted, made)
-        if story.loop_id:  # a candidate that succeeded after another one
-            story = self.stories.begin(loop_id, story.app, local, remote, initiator=True)
-        loop = self._new(story, loop_id, made.responder_epoch, handshakes[-1], routes)
-        self.changed(loop)
-        log.info(
-            "loop open", loop_id=loop_id.hex(), setup_id=loop_id.hex(), remote=str(remote), hops=len(paths.forward)
-        )
-        return loop
-
-    def reserve(self, setup_id: bytes) -> tuple[int, int]:
-        """Reserve this node's own two ids for a set-up: forward and app."""
-        forward_id, app_id = self._table.reserve(setup_id, 2, self.clock(), lambda: int.from_bytes(self._draw(4)))
-        return forward_id, app_id
-
-    def routes_of(self, wanted: Wanted, made: Made) -> Routes:
-        """Return what a set-up made, as the loop keeps it."""
-        return Routes(
-            wanted.setup_id,
-            wanted.forward_id,
-            wanted.app_id,
-            made.rules,
-            wanted.routes,
-            made.expiry,
-            made.expiry - self._epoch_clock(),
-            wanted.edge_salt,
-        )
-
-    def give_up(self, setup_id: bytes) -> None:
-        """Free what this node holds for a set-up that came to nothing."""
-        self._table.undo(setup_id)
-
-    def install(self, wanted: Wanted, made: Made) -> None:
-        """Install this node's own rules of a set-up; raises Failure."""
-        ends = wanted.initiator.public_key, wanted.responder.public_key
-        edges = edge_tags(wanted.edge_salt, wanted.setup_id, *ends)
-        rules = list(made.initiator_rules)
-        self._table.install(wanted.setup_id, rules, self.clock(), self._epoch_clock(), edges=edges)
-
-    def renew_own(self, routes: Routes, expiry: int) -> None:
-        """Have this node's own rules of a loop live as long as the others."""
-        ids = (routes.forward_id, routes.app_id)
-        self._table.renew(routes.setup_id, ids, expiry, self.clock(), self._epoch_clock(), edge=None)
+        return await self._dialling.dial(app, local_port, remote)
 
     async def confirm(self, offer: Offer) -> Answer:
         """Take the loop or its new routes; raises Failure (PORT_CLOSED, BACKLOG_FULL, HANDSHAKE_FAILED, REPLAYED)."""
-        return Answer(self._confirm(offer), self.epoch)
+        return Answer(self._accepting.confirm(offer), self.epoch)
 
-    def _confirm(self, offer: Offer) -> bytes:
-        if offer.responder.public_key != self._secret.public:
-            raise Failure(ErrorCode.INVALID_ARGUMENT, "the responder of this loop is another node")
-        self._check_rules(offer)
-        if offer.loop_id:
-            self._confirm_reroute(offer)
-            return b""
-        try:
-            self._greetings.refuse_seen(offer)
-        except Failure:
-            self.refused["replayed"] += 1
-            raise
-        before = self.by_id.get(offer.setup_id)
-        if before is not None:
-            # Another setup node has taken the set-up over; what the first one made is no use to anyone.
-            if before.endpoint.heard or before.remote != offer.initiator:
-                raise Failure(ErrorCode.ALREADY_EXISTS, "this loop is in use", FailureFields(setup_id=before.loop_id))
-            # Its initiator hears nothing of that: loop id and the initiator's route ids live on in the new one.
-            self._table.drop((before.routes.forward_id, before.routes.app_id))
-            before.ended_by(Failure(ErrorCode.LOOP_RESET, "the loop was set up anew"), tell=False)
-        return self._accept(offer)
-
-    def _accept(self, offer: Offer) -> bytes:
+    def check_room(self) -> None:
+        """Raise Failure (LIMIT_REACHED) if there is no place for another loop."""
         if len(self.by_id) >= MAX_LOOPS:
             raise Failure(ErrorCode.LIMIT_REACHED, f"{MAX_LOOPS} loops", FailureFields(limit="loops"))
-        port = offer.responder.port
-        listener = self._listener(port)
-        if listener is None:
-            raise Failure(ErrorCode.PORT_CLOSED, f"no app listens on port {port}")
-        try:
-            handshake, answer = self._greetings.answer(offer)
-        except Failure:
-            self.refused["handshake"] += 1
-            raise
-        self._reset_older(offer.initiator.public_key, offer.initiator_epoch)
-        story = self.stories.begin(offer.setup_id, "", offer.responder, offer.initiator, initiator=False)
-        loop = self._new(story, offer.setup_id, offer.initiator_epoch, handshake, _routes(offer))
-        try:
-            listener.offer(loop)
-        except Failure as failure:
-            self._forget(loop)
-            story.note("refused", str(failure))
-            self.stories.end(story, "FAILED")
-            raise failure.within(phase=Phase.CONFIRM, hop_key=self._secret.public) from failure
-        self.changed(loop)
-        log.info("loop accepted", loop_id=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), remote=str(loop.remote))
-        return answer
 
-    def _confirm_reroute(self, offer: Offer) -> None:
-        loop = self.by_id.get(offer.loop_id)
-        if loop is None or loop.remote != offer.initiator or loop.local != offer.responder:
-            raise Failure(ErrorCode.LOOP_RESET, "this node has no such loop (any more)")
-        if loop.remote_epoch != offer.initiator_epoch:
-            raise Failure(ErrorCode.LOOP_RESET, "the loop belongs to an earlier life of its initiator")
-        self.hold(loop, _routes(offer))
+    def open(self, story: Story, loop_id: bytes, remote_epoch: int, handshake: Handshake, routes: Routes) -> RoutedLoop:
+        """Begin a loop whose set-up is done; the initiator's ping follows at once."""
+        local, remote, app, initiator = story.local, story.remote, story.app, story.initiator
+        story.loop_id = loop_id
+        story.note("open" if initiator else "accepted", shown_way(routes.paths), loop_id)
+        floor = self.floor(remote, routes.forward_id)
+        ciphers = handshake.split()
+        endpoint = Endpoint(*ciphers, self.clock(), floor)
+        aside = Aside(*ciphers)
+        loop = RoutedLoop(loop_id, local, remote, app, initiator, remote_epoch, endpoint, routes, self, story, aside)
+        self.by_id[loop_id] = loop
+        self._index(loop, routes)
+        if initiator:
+            # Commits the rules of both routes, measures them, and gives the responder the word.
+            endpoint.ping(self.clock())
+            self.wake(loop)
+        loop.silent = not initiator
+        return loop
+
+    def reset_older(self, remote: PublicKey, epoch: int) -> None:
+        """End the loops that an earlier life of the same node left behind."""
+        for loop in [one for one in self.by_id.values() if one.remote.public_key == remote]:
+            if loop.remote_epoch != epoch:
+                loop.ended_by(Failure(ErrorCode.LOOP_RESET, "the other node was started anew"))
+
+    # -- their routes
 
     def reroute(self, loop: RoutedLoop, routes: Routes) -> None:
         """Have a loop go on over other routes; those that it used before are freed."""
@@ -254,14 +135,14 @@ class Loops:
             self.withdraw(loop)
         self._free(loop.routes)
         loop.rerouted(routes)
-        self._by_app_id[routes.app_id] = loop
+        self._index(loop, routes)
         self.changed(loop)
 
     def hold(self, loop: RoutedLoop, routes: Routes) -> None:
         """Keep a second pair of routes for a loop, in the place of one that it has."""
         self.withdraw(loop)
         loop.offered = routes
-        self._by_app_id[routes.app_id] = loop
+        self._index(loop, routes)
         maker = "made here" if routes.paths is not None else "made by the other end"
         loop.story.note("second routes", f"{maker} {shown_way(routes.paths)}".rstrip(), routes.setup_id)
         self.changed(loop)
@@ -278,48 +159,11 @@ class Loops:
                 self._setups.close_later(offered, loop.loop_id, None, "no longer held")
             self.changed(loop)
 
-    def _check_rules(self, offer: Offer) -> None:
-        """Check that the rules the offer names are here, of this set-up, and mean this loop."""
-        arriving = self._table.rules.get(offer.app_id)
-        leaving = self._table.rules.get(offer.forward_id)
-        if arriving is None or leaving is None or arriving.setup_id != offer.setup_id:
-            raise Failure(ErrorCode.CONFLICT, "the rules of this loop are not installed here")
-        rule = arriving.rule
-        if not isinstance(rule, AppRule) or rule.remote != offer.initiator:
-            raise Failure(ErrorCode.CONFLICT, "the app rule names another loop")
-        if rule.local_port != offer.responder.port or leaving.setup_id != offer.setup_id:
-            raise Failure(ErrorCode.CONFLICT, "the rules belong to another loop")
-
-    def _new(self, story: Story, loop_id: bytes, remote_epoch: int, handshake: Handshake, routes: Routes) -> RoutedLoop:
-        local, remote, app, initiator = story.local, story.remote, story.app, story.initiator
-        story.loop_id = loop_id
-        story.note("open" if initiator else "accepted", shown_way(routes.paths), loop_id)
-        floor = self.floor(remote, routes.forward_id)
-        ciphers = handshake.split()
-        endpoint = Endpoint(*ciphers, self.clock(), floor)
-        aside = Aside(*ciphers)
-        loop = RoutedLoop(loop_id, local, remote, app, initiator, remote_epoch, endpoint, routes, self, story, aside)
-        self.by_id[loop_id] = loop
-        self._by_app_id[routes.app_id] = loop
-        if initiator:
-            endpoint.ping(
-                self.clock()
-            )  # commits the rules of both routes, measures them, and gives the responder the word
-            self.wake(loop)
-        loop.silent = not initiator
-        return loop
-
-    def _reset_older(self, remote: PublicKey, epoch: int) -> None:
-        """End the loops that an earlier life of the same node left behind."""
-        for loop in [one for one in self.by_id.values() if one.remote.public_key == remote]:
-            if loop.remote_epoch != epoch:
-                loop.ended_by(Failure(ErrorCode.LOOP_RESET, "the other node was started anew"))
-
     # -- packets and turns
 
     def deliver(self, route_id: int, rule: Installed, payload: memoryview, now: float) -> None:
         """Hand one packet's payload to its loop; the router calls this."""
-        loop = self._by_app_id.get(route_id)
+        loop = self._by_route_id.get(route_id)
         if loop is None:
             self.router.dropped[DropReason.NO_LOOP] += 1
             return
@@ -349,7 +193,7 @@ class Loops:
 
     def has_loop(self, app_id: int) -> bool:
         """Say whether a loop takes the packets of an app rule."""
-        return app_id in self._by_app_id
+        return app_id in self._by_route_id
 
     def floor(self, remote: Addr, forward_id: int) -> Floor:
         """Return what all loops know together of the round trip to a node by one link."""
@@ -359,8 +203,7 @@ class Loops:
 
     def commit(self, forward_id: int, rule: Installed, now: float) -> None:
         """Have a forward rule of this node's own live to its expiry, now that a packet leaves by it."""
-        self._table.touch(forward_id, rule, now, 0)
-        rule.packets -= 1  # counted by the loop like any other
+        self.rules.commit(forward_id, rule, now)
 
     def wake(self, loop: RoutedLoop) -> None:
         """Give the loop a turn to send."""
@@ -393,25 +236,26 @@ class Loops:
 
     def transports_of(self, routes: Routes) -> frozenset[UUID]:
         """Return this node's own transports that a pair of routes leaves and arrives by."""
-        leaving, arriving = self._table.rules.get(routes.forward_id), self._table.rules.get(routes.app_id)
-        both = {leaving.next_transport if leaving else None, arriving.from_transport if arriving else None}
-        return frozenset(transport for transport in both if transport is not None)
+        return self.rules.transports_of(routes)
 
     def route_dead(self, route_id: int, reason: str) -> None:
         """A rule of one of this node's own loops leads nowhere, or nothing comes on it any more."""
-        for loop in list(self.by_id.values()):
-            if route_id in (loop.routes.forward_id, loop.routes.app_id):
-                loop.route_lost(reason)
-            elif loop.offered is not None and route_id in (loop.offered.forward_id, loop.offered.app_id):
-                loop.story.note("second routes lost", reason, loop.offered.setup_id)
-                self.withdraw(loop, everywhere=True)
+        loop = self._by_route_id.get(route_id)
+        if loop is None:
+            return
+        offered = loop.offered
+        if offered is not None and route_id in (offered.forward_id, offered.app_id):
+            loop.story.note("second routes lost", reason, offered.setup_id)
+            self.withdraw(loop, everywhere=True)
+        else:
+            loop.route_lost(reason)
 
     def torn_down(self, app_id: int) -> None:
         """The other edge took the route down: it has closed the loop or found another route, or someone says so.
 
         A loop that is over lingers on: its other end may still have to hear that, by another route.
         """
-        loop = self._by_app_id.get(app_id)
+        loop = self._by_route_id.get(app_id)
         if loop is not None and loop.offered is not None and loop.offered.app_id == app_id:
             loop.story.note("second routes taken down", "", loop.offered.setup_id)
             self.withdraw(loop, everywhere=False)
@@ -436,7 +280,7 @@ class Loops:
 
     def over(self, loop: RoutedLoop, reason: Failure | None, *, orderly: bool) -> None:
         """Free the rules of a closed loop: along the route by a teardown, and through a setup node if that may fail."""
-        self._forget(loop)
+        self.forget(loop)
         offered, loop.offered = loop.offered, None
         if offered is not None:
             self._free(offered)
@@ -474,25 +318,24 @@ class Loops:
         if way is not None:
             rule, link = way
             link.record(Kind.TEARDOWN, rule.next_id.to_bytes(4, "big"))
-        self._table.drop((routes.forward_id, routes.app_id))
-        self._by_app_id.pop(routes.app_id, None)
+        self.rules.drop(routes)
+        self._unindex(routes)
 
-    def _forget(self, loop: RoutedLoop) -> None:
+    def _index(self, loop: RoutedLoop, routes: Routes) -> None:
+        self._by_route_id[routes.forward_id] = self._by_route_id[routes.app_id] = loop
+
+    def _unindex(self, routes: Routes) -> None:
+        for route_id in (routes.forward_id, routes.app_id):
+            self._by_route_id.pop(route_id, None)
+
+    def forget(self, loop: RoutedLoop) -> None:
+        """Have a loop no longer found, by id or by its packets."""
         self.by_id.pop(loop.loop_id, None)
-        self._by_app_id.pop(loop.routes.app_id, None)
+        self._unindex(loop.routes)
         self._one_over.set()
         self._flow.forget(loop)
         for waiting in self._waiting.values():
             waiting.pop(loop, None)
-
-
-def _is_final(failure: Failure) -> bool:
-    """Say whether another route would meet the same answer."""
-    return failure.code in FINAL
-
-
-def _routes(offer: Offer) -> Routes:
-    return Routes(offer.setup_id, offer.forward_id, offer.app_id, offer.rules, edge_salt=offer.edge_salt)
 
 
 def _between(loop: RoutedLoop) -> Routes:

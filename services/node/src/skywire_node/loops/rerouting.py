@@ -152,22 +152,21 @@ class Rerouting:
     async def install(self, loop: RoutedLoop, paths: PathPair) -> Routes:
         """Have one pair of paths installed for the loop; raises Failure and leaves nothing here."""
         setup_id = self._draw(16)
-        forward_id, app_id = self.loops.reserve(setup_id)
+        forward_id, app_id = self.loops.rules.reserve(setup_id)
         loop.story.note("set-up", shown_way(paths), setup_id)
         ends, salt = (loop.local, loop.remote), self._draw(SALT_SIZE)
         wanted = Wanted(setup_id, loop.loop_id, *ends, self.loops.epoch, paths, forward_id, app_id, salt)
         try:
             made = await self._setups.reroute(wanted)
-            self.loops.install(wanted, made)
+            return self.loops.rules.install(wanted, made)
         except BaseException as error:
             loop.story.note("set-up failed", str(error), setup_id)
-            self.loops.give_up(setup_id)
+            self.loops.rules.give_up(setup_id)
             raise
-        return self.loops.routes_of(wanted, made)
 
     def discard(self, loop: RoutedLoop, routes: Routes) -> None:
         """Free routes that came too late."""
-        self.loops.give_up(routes.setup_id)
+        self.loops.rules.give_up(routes.setup_id)
         self._setups.close_later(routes, loop.loop_id, None, "another route was faster")
 
     async def run(self) -> None:
@@ -188,7 +187,7 @@ class Rerouting:
     async def _renew(self, loop: RoutedLoop, routes: Routes) -> None:
         try:
             expiry = await self._setups.renew(routes)
-            self.loops.renew_own(routes, expiry)
+            self.loops.rules.renew(routes, expiry)
             routes.expiry, routes.lifetime = expiry, expiry - self._epoch_clock()
         except Failure as failure:
             log.warning(
