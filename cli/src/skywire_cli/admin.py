@@ -1,12 +1,16 @@
-"""A node's NodeAdmin over its unix socket, one method per call; answers are the messages of the proto."""
+"""A node's NodeAdmin over its unix socket or over TCP, one method per call; answers are the messages of the proto."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from skywire.node.v1 import node_admin_pb2 as pb
+from skywire_common.convert.routes import addr_to
+from skywire_common.errors import ErrorCode, Failure
 from skywire_common.rpc.client import RpcChannel
 
 if TYPE_CHECKING:
@@ -14,7 +18,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from google.protobuf.message import Message
-    from skywire_common.keys import PublicKey
+    from skywire_common.keys import Addr, PublicKey
+    from skywire_common.rpc.tls import TlsFiles
 
 TIMEOUT = 5.0
 # Dialling a node, or stopping an app that takes its grace, is allowed to take longer.
@@ -26,9 +31,14 @@ _Response = TypeVar("_Response", bound="Message")
 class NodeAdmin:
     """Every call raises Failure: UNAVAILABLE if no node listens, DEADLINE if it does not answer in time."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path | RpcChannel) -> None:
         """Name the socket; the connection is made at the first call. Needs a running event loop."""
-        self._channel = RpcChannel(f"unix:{socket}", None, None)
+        self._channel = socket if isinstance(socket, RpcChannel) else RpcChannel(f"unix:{socket}", None, None)
+
+    @classmethod
+    def over_tcp(cls, address: str, token: str, tls: TlsFiles | None) -> NodeAdmin:
+        """Name a node's interfaces.admin_remote."""
+        return cls(RpcChannel(address, None, None, token=token, tls=tls))
 
     async def summary(self) -> pb.GetSummaryResponse:
         """Return the node at a glance."""
@@ -75,9 +85,27 @@ class NodeAdmin:
         request = pb.RemoveTransportRequest(transport_id=transport_id.bytes)
         await self._call("RemoveTransport", request, pb.RemoveTransportResponse)
 
+    async def traffic(self, transport_ids: Sequence[UUID], days: int) -> tuple[Sequence[pb.Traffic], bool]:
+        """Return what transports carried on each day, newest first, and whether older rows did not fit."""
+        request = pb.ListTrafficRequest(transport_ids=[one.bytes for one in transport_ids], days=days)
+        answer = await self._call("ListTraffic", request, pb.ListTrafficResponse)
+        return answer.traffic, answer.more
+
     async def rules(self) -> Sequence[pb.Rule]:
         """Return the routing rules."""
-        return (await self._call("ListRules", pb.ListRulesRequest(), pb.ListRulesResponse)).rules
+        found: list[pb.Rule] = []
+        try:
+            async with asyncio.timeout(SLOW_TIMEOUT), aclosing(self._stream_rules()) as parts:
+                async for part in parts:
+                    found += part.rules
+        except TimeoutError as error:
+            raise Failure(ErrorCode.DEADLINE, "the node did not list its rules in time") from error
+        return found
+
+    def _stream_rules(self) -> AsyncGenerator[pb.StreamRulesResponse, None]:
+        path = "/skywire.node.v1.NodeAdmin/StreamRules"
+        parts = self._channel.stream(path, pb.StreamRulesRequest(), pb.StreamRulesResponse)
+        return cast("AsyncGenerator[pb.StreamRulesResponse, None]", parts)
 
     async def drop_rules(self, route_ids: Sequence[int]) -> int:
         """Remove rules; returns how many there were."""
@@ -86,6 +114,11 @@ class NodeAdmin:
     async def loops(self) -> Sequence[pb.Loop]:
         """Return the loops that end at this node."""
         return (await self._call("ListLoops", pb.ListLoopsRequest(), pb.ListLoopsResponse)).loops
+
+    async def add_loop(self, app: str, remote: Addr) -> pb.AddLoopResponse:
+        """Set a loop up for an app that runs."""
+        request = pb.AddLoopRequest(app=app, remote=addr_to(remote))
+        return await self._call("AddLoop", request, pb.AddLoopResponse, SLOW_TIMEOUT)
 
     async def close_loop(self, loop_id: bytes) -> None:
         """Close a loop, both directions."""

@@ -14,9 +14,9 @@ from uuid import UUID
 
 import click
 
+from skywire_cli.asking import Key
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
-from skywire_cli.node import Key
 from skywire_cli.output import age, console, json_wanted, print_json, table
 from skywire_cli.target import directory_option
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from skywire_cli.asking import done
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
@@ -22,18 +23,34 @@ def write_key_file(path: Path) -> str:
     from skywire_common.curve import SecretKey
 
     secret = SecretKey.generate()
+    _write(path, secret.to_bytes().hex())
+    return str(secret.public)
+
+
+def write_token_file(path: Path) -> None:
+    """Make a token and write it with mode 0600; raises FileExistsError."""
+    from skywire_common.rpc import token
+
+    _write(path, token.make())
+
+
+def _write(path: Path, text: str) -> None:
     # Created with its mode: there is no moment at which others may open it.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_FILE_MODE)
     with os.fdopen(descriptor, "w") as file:
-        file.write(secret.to_bytes().hex() + "\n")
-    return str(secret.public)
+        file.write(text + "\n")
 
 
 @click.command(cls=JsonCommand)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("secret.key"))
-def keygen(file: Path) -> None:
+@click.option("--token", is_flag=True, help="Make a token for interfaces.admin_remote instead; it is not printed.")
+def keygen(file: Path, token: bool) -> None:
     """Write a new secret key to FILE (default secret.key, mode 0600) and print its public key."""
     try:
+        if token:
+            write_token_file(file)
+            done({"file": str(file)}, f"token in {file}")
+            return
         public_key = write_key_file(file)
     except FileExistsError as error:
         raise CliError("ALREADY_EXISTS", f"{file} exists", "a key is never overwritten: choose another name") from error

@@ -60,13 +60,15 @@ class LazyGroup(JsonGroup):
         self._lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of the table."""
-        return [name for name, lazy in self._lazy.items() if _installed(lazy.module)]
+        """Return the names in order: those of the table, and commands that were added as usual."""
+        return sorted([*super().list_commands(ctx), *(n for n, lazy in self._lazy.items() if _installed(lazy.module))])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a command."""
         lazy = self._lazy.get(cmd_name)
-        if lazy is None or not _installed(lazy.module):
+        if lazy is None:
+            return super().get_command(ctx, cmd_name)
+        if not _installed(lazy.module):
             return None
         command = getattr(importlib.import_module(lazy.module), lazy.attribute)
         if not isinstance(command, click.Command):
@@ -76,7 +78,13 @@ class LazyGroup(JsonGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, self._lazy[name].help) for name in self.list_commands(ctx)])
+            formatter.write_dl([(name, self._help(ctx, name)) for name in self.list_commands(ctx)])
+
+    def _help(self, ctx: click.Context, name: str) -> str:
+        if name in self._lazy:
+            return self._lazy[name].help
+        command = super().get_command(ctx, name)
+        return command.get_short_help_str() if command is not None else ""
 
 
 def _installed(module: str) -> bool:

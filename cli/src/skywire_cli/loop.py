@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from skywire_cli.asking import ask
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonGroup
-from skywire_cli.node import ask
 from skywire_cli.output import console, json_wanted, print_json, size, table
 from skywire_cli.target import Target, target_options
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from skywire_cli.asking import ask
 from skywire_cli.failures import Exit
 from skywire_cli.lazy import JsonCommand
-from skywire_cli.node import ask
 from skywire_cli.output import age, json_wanted, print_json, size
 from skywire_cli.target import Target, listens, target_options
 
@@ -36,7 +36,7 @@ def status(target: Target, seconds: float) -> int:
         return summary, [plain(one) for one in await admin.apps()], transports
 
     until = time.monotonic() + seconds
-    while not listens(target.admin_socket()) and time.monotonic() < until:
+    while target.remote is None and not listens(target.admin_socket()) and time.monotonic() < until:
         time.sleep(_POLL)  # the node is about to start, perhaps
 
     async def wait(admin: NodeAdmin) -> tuple[Row, list[Row], list[Row]]:

@@ -9,12 +9,18 @@ import socket as socketlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from skywire_cli.failures import CliError
 
+if TYPE_CHECKING:
+    from skywire_common.runtime.config import TlsFiles
+
+REMOTE_VARIABLE = "SKYWIRE_ADMIN_REMOTE"
+TOKEN_VARIABLE = "SKYWIRE_ADMIN_TOKEN_FILE"  # noqa: S105 - a variable's name
+CA_VARIABLE = "SKYWIRE_ADMIN_CA"
 SOCKET_VARIABLE = "SKYWIRE_ADMIN"
 DIRECTORY_VARIABLE = "SKYWIRE_TESTNET"
 HOME_VARIABLE = "SKYWIRE_HOME"
@@ -27,15 +33,41 @@ _PROBE_S = 1.0
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+class Remote(NamedTuple):
+    """A node's interfaces.admin_remote: host:port, the file with its token, the authorities that are believed."""
+
+    address: str
+    token_file: Path | None
+    ca: Path | None
+
+
 class Target(NamedTuple):
     """What the options said; None where they said nothing."""
 
     socket: Path | None
     number: int | None
     directory: Path
+    remote: Remote | None = None
+
+    def place(self) -> tuple[str, str, TlsFiles | None]:
+        """Return address, token and TLS of a remote node; raises CliError, also for a token that others could read."""
+        from skywire_common.rpc import token
+        from skywire_common.runtime.config import TlsFiles, is_loopback
+
+        assert self.remote is not None  # noqa: S101 - the caller looked
+        address, file, ca = self.remote
+        if file is None:
+            raise CliError(
+                "USAGE", f"a node at {address} wants a token", f"name its file: --token-file, {TOKEN_VARIABLE}"
+            )
+        tls = None if is_loopback(address) and ca is None else TlsFiles(ca=ca)
+        return address, token.load(file), tls
 
     def admin_socket(self) -> Path:
         """Return the socket of NodeAdmin; raises CliError if nothing says which."""
+        if self.remote is not None:
+            hint = "run it there; `skywire node`, `status`, `top` and `loop` work from anywhere"
+            raise CliError("USAGE", "this needs the machine that the node runs on, not --remote", hint)
         if self.socket is not None and self.number is None:
             return self.socket
         from skywire_cli.testnet.state import load
@@ -122,8 +154,8 @@ def target_options(command: _Command) -> _Command:
     """Add `--socket`, `--node` and `--dir`; the command takes them as one `target`."""
 
     @functools.wraps(command)  # with the options and arguments that it has already
-    def with_target(socket: Path | None, number: int | None, directory: Path, **rest: Any) -> Any:
-        return command(target=Target(socket, number, directory), **rest)
+    def with_target(**options: Any) -> Any:
+        return command(target=_target(options), **options)
 
     named = click.option("--node", "number", type=click.IntRange(min=1), help="Number of a testnet's node [1].")
     socket = click.option(
@@ -132,4 +164,37 @@ def target_options(command: _Command) -> _Command:
         envvar=SOCKET_VARIABLE,
         help=f"NodeAdmin's unix socket [{SOCKET_VARIABLE}].",
     )
-    return socket(named(directory_option(with_target)))  # type: ignore[return-value]
+    remote = click.option(
+        "--remote",
+        metavar="HOST:PORT",
+        envvar=REMOTE_VARIABLE,
+        help=f"A node elsewhere: its interfaces.admin_remote; TLS unless on loopback [{REMOTE_VARIABLE}].",
+    )
+    bearer = click.option(
+        "--token-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar=TOKEN_VARIABLE,
+        help=f"The token of --remote, mode 0600 [{TOKEN_VARIABLE}].",
+    )
+    ca = click.option(
+        "--ca",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar=CA_VARIABLE,
+        help=f"PEM file of the authorities to believe [default: the system's; {CA_VARIABLE}].",
+    )
+    return socket(named(directory_option(remote(bearer(ca(with_target))))))  # type: ignore[return-value]
+
+
+def of_context(context: click.Context) -> Target:
+    """Return the target of a line that is not complete yet."""
+    return _target(dict(context.params))
+
+
+def _target(options: dict[str, Any]) -> Target:
+    """Take the target's options out of all of a command's."""
+    socket, number = options.pop("socket", None), options.pop("number", None)
+    directory = options.pop("directory", None) or DEFAULT_DIRECTORY
+    address, file, ca = (options.pop(name, None) for name in ("remote", "token_file", "ca"))
+    # What stands on the line goes over the environment.
+    elsewhere = address if socket is None and number is None else None
+    return Target(socket, number, directory, Remote(elsewhere, file, ca) if elsewhere else None)

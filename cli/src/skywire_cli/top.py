@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from skywire_cli.asking import ask
 from skywire_cli.lazy import JsonCommand
-from skywire_cli.node import ask
 from skywire_cli.output import age, console, json_wanted, print_json, size, table
 from skywire_cli.target import Target, target_options
 

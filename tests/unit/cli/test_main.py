@@ -119,7 +119,7 @@ def test_key_file_is_the_owners_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     [("0000000a", (10, 10)), ("a-ff", (10, 255)), ("0-ffffffff", (0, 0xFFFFFFFF))],
 )
 def test_rules_are_named_by_ids_and_ranges(text: str, ends: tuple[int, int]) -> None:
-    from skywire_cli.node import _range
+    from skywire_cli.node_rules import _range
 
     assert _range(text) == ends
 

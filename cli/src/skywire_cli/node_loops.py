@@ -1,0 +1,103 @@
+"""`skywire node loops`: list, add and close loops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from skywire_common.errors import DecodeError
+from skywire_common.keys import Addr
+
+from skywire_cli.asking import ask, completing, done, short_addr, show
+from skywire_cli.failures import CliError
+from skywire_cli.lazy import ListGroup
+from skywire_cli.output import json_wanted, size
+from skywire_cli.target import Target, target_options
+
+if TYPE_CHECKING:
+    from skywire.node.v1 import node_admin_pb2 as pb
+
+    from skywire_cli.admin import NodeAdmin
+
+
+@click.group(cls=ListGroup)
+def loops() -> None:
+    """List, add and close loops."""
+
+
+@loops.command("list")
+@target_options
+def list_loops(target: Target) -> None:
+    """List the loops that end at the node."""
+    from skywire_cli.shown import path, plain
+
+    answer = ask(target, lambda admin: admin.loops())
+    show(
+        [{**plain(item), "_path": path(item.routes.forward)} if not json_wanted() else plain(item) for item in answer],
+        "loops",
+        {
+            "loop": lambda row: row["loop_id"][:8],
+            "app": lambda row: row["app"],
+            "local": lambda row: short_addr(row["local"]),
+            "remote": lambda row: short_addr(row["remote"]),
+            "state": lambda row: f"{row['state']} {row['reason']}".rstrip(),
+            ">sent": lambda row: size(row["bytes_sent"]),
+            ">received": lambda row: size(row["bytes_received"]),
+            ">round trip": lambda row: f"{row['round_trip_us']} µs" if row["round_trip_us"] else "",
+            ">reroutes": lambda row: row["reroutes"],
+            "standby": lambda row: row["standby"],
+            "route": lambda row: row["_path"],
+        },
+    )
+
+
+class End(click.ParamType[Addr]):
+    """KEY:PORT on the command line."""
+
+    name = "KEY:PORT"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Addr:
+        """Read 66 hex digits and a port."""
+        try:
+            return Addr.parse(str(value))
+        except DecodeError as error:
+            self.fail(str(error), param, ctx)
+
+
+async def _app_names(admin: NodeAdmin) -> list[str]:
+    return [app.name for app in await admin.apps()]
+
+
+async def _ids(admin: NodeAdmin) -> list[str]:
+    return [loop.loop_id.hex() for loop in await admin.loops()]
+
+
+@loops.command("add")
+@target_options
+@click.argument("app", shell_complete=completing(_app_names))
+@click.argument("end", type=End(), metavar="KEY:PORT")
+def add_loop(target: Target, app: str, end: Addr) -> None:
+    """Set a loop up from APP, which runs here, to KEY:PORT. APP gets it as if the other end had dialled."""
+    from skywire_cli.shown import plain
+
+    added = plain(ask(target, lambda admin: admin.add_loop(app, end)))
+    ends = f"{short_addr(added['local'])} to {short_addr(added['remote'])}"
+    done(added, f"{added['loop_id'] or 'a loop within this node'} open, {ends}")
+
+
+@loops.command("close")
+@target_options
+@click.argument("loop_id", shell_complete=completing(_ids))
+def close_loop(target: Target, loop_id: str) -> None:
+    """Close the loop LOOP_ID, its id or enough of its first digits."""
+
+    async def close(admin: NodeAdmin) -> bytes:
+        found: list[pb.Loop] = [item for item in await admin.loops() if item.loop_id.hex().startswith(loop_id.lower())]
+        if len(found) != 1:
+            said = "no loop has" if not found else f"{len(found)} loops have"
+            raise CliError("NOT_FOUND", f"{said} an id that starts with {loop_id}")
+        await admin.close_loop(found[0].loop_id)
+        return found[0].loop_id
+
+    closed = ask(target, close).hex()
+    done({"closed": closed}, f"{closed} closed")
