@@ -12,7 +12,8 @@ export GRPC_VERBOSITY ?= NONE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test test-slow soak contract schemathesis bench demo clean lock
+.PHONY: help setup protos lint format test test-slow soak contract schemathesis bench demo clean lock \
+	images deploy-check compose-test
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +49,11 @@ lint: setup  ## ruff, mypy --strict, import-linter, buf, the lock has no address
 	cd protos && ../$(BIN)/buf breaking --against baseline.binpb
 	@if grep -n '://' requirements.lock; then echo 'requirements.lock names an address'; exit 1; fi
 
+# A file's tests stay together, in their order: they share what it sets up.
+WORKERS ?= 3
+
 test: setup  ## every test: unit, vectors, simulation, fuzz, contract, real processes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-slow: setup  ## the tests that take long: leases, silent and slow links, 1,000 dials from both ends
 	$(BIN)/python -m pytest -m slow
@@ -78,11 +82,45 @@ bench: setup  ## measure beside yardsticks in the same run (ARGS=--quick: a shor
 demo: setup  ## 256 MiB through four nodes, one of them killed half-way; then pings, and a setup node killed
 	$(BIN)/skywire demo
 
+# docker or podman; their own settings say where images come from. BUILD_ARGS="--build-arg BASE_IMAGE=…" changes that.
+ENGINE ?= $(shell command -v docker >/dev/null && echo docker || echo podman)
+IMAGES := discovery setup-node node apps
+IMAGES_PREFIX ?=
+VERSION ?= latest
+REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null)
+# Without it podman leaves the health checks out.
+FORMAT := $(if $(filter podman buildah,$(ENGINE)),--format docker)
+
+images:  ## build the images with docker or podman (ENGINE=podman, IMAGES_PREFIX=registry/, VERSION=, BUILD_ARGS=)
+	$(foreach target,$(IMAGES),$(ENGINE) build $(FORMAT) -f deploy/Dockerfile --target $(target) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(REVISION) $(BUILD_ARGS) -t $(IMAGES_PREFIX)skywire-$(target):$(VERSION) . &&) true
+
+deploy-check: setup .venv-checkers/.stamp  ## compose, Dockerfile, manifests, dashboards and alerts, with the tools that are here
+	PATH="$(CURDIR)/.venv-checkers/bin:$$PATH" $(BIN)/python deploy/check.py
+
+.venv-checkers/.stamp: deploy/locks/checkers.lock | $(UV)
+	$(PY) -m venv .venv-checkers
+	VIRTUAL_ENV=.venv-checkers $(UV) pip install -q --require-hashes --no-deps -r deploy/locks/checkers.lock
+	@touch $@
+
+compose-test: setup  ## bring the testnet of compose.yaml up, run the contracts and a reroute against it, take it down
+	PYTHONPATH=tests $(BIN)/python -m deploy.compose_test
+
+# Locks name no address: `uv` finds packages where the machine's own settings say.
+EXPORT := $(UV) export -q --no-emit-workspace --no-emit-index-url --no-header
+
 lock: $(UV)  ## resolve again after a change of a pyproject
 	$(UV) lock -q
-	$(UV) export -q --all-packages --all-groups --no-emit-workspace --no-emit-index-url --no-header -o requirements.lock
+	$(EXPORT) --all-packages --all-groups -o requirements.lock
+	$(EXPORT) --only-group build -o deploy/locks/build.lock
+	$(EXPORT) --no-dev --package skywire-transport-discovery --package skywire-cli -o deploy/locks/discovery.lock
+	$(EXPORT) --no-dev --package skywire-setup-node --package skywire-cli -o deploy/locks/setup-node.lock
+	$(EXPORT) --no-dev --package skywire-node --package skywire-cli -o deploy/locks/node.lock
+	$(EXPORT) --no-dev --package skywire-node --package skywire-cli --package skywire-apps -o deploy/locks/apps.lock
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		deploy/checkers.in -o deploy/locks/checkers.lock
 
 clean:  ## remove .venv, generated code and caches
-	rm -rf $(VENV) .venv-schemathesis libs/skywire_common/src/skywire .mypy_cache .ruff_cache .hypothesis bench/out
+	rm -rf $(VENV) .venv-schemathesis .venv-checkers libs/skywire_common/src/skywire .mypy_cache .ruff_cache .hypothesis bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

@@ -20,6 +20,7 @@ from skywire_app.blocking import App, ErrorCode, Failure, Stream
 from skywire_common.errors import SkywireError
 
 from skywire_apps.identity import identity
+from skywire_apps.options import Remote
 from skywire_apps.report import Report
 
 NAME, VERSION = "helloworld", "1.0"
@@ -32,7 +33,13 @@ _PONG = bytes.maketrans(b"i", b"o")
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
-@click.option("--dial", "remote", metavar="KEY:PORT", help="Ping this address instead of answering.")
+@click.option(
+    "--dial",
+    "remote",
+    type=Remote(),
+    metavar="KEY:PORT",
+    help="Ping it instead of answering; KEY or file:FILE.",
+)
 @click.option("--count", default=1, show_default=True, type=click.IntRange(1, MOST_PINGS), help="How many pings.")
 @click.option("--size", default=16, show_default=True, type=click.IntRange(4, LARGEST_PING), help="Bytes per ping.")
 @click.option("--interval", default=0.0, show_default=True, type=click.FloatRange(0), help="Seconds between pings.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,6 +13,9 @@ from skywire_app import PublicKey
 from skywire_common.errors import DecodeError, SkywireError
 
 from skywire_apps.report import Report
+
+FROM_FILE = "file:"
+MAX_KEY_FILE = 128
 
 
 def run(name: str, report: Report, work: Coroutine[Any, Any, None]) -> None:
@@ -29,3 +33,21 @@ def nodes(texts: tuple[str, ...]) -> frozenset[PublicKey]:
         return frozenset(map(PublicKey.parse, texts))
     except DecodeError as error:
         raise click.BadParameter(str(error), param_hint="--node") from error
+
+
+class Remote(click.ParamType[str]):
+    """An address to dial, KEY:PORT; file:FILE:PORT reads the key from a file, as configurations do."""
+
+    name = "KEY:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return KEY:PORT; what is wrong with it is told when it is dialled."""
+        text = str(value)
+        if not text.startswith(FROM_FILE):
+            return text
+        file, _, port = text.removeprefix(FROM_FILE).rpartition(":")
+        try:
+            with Path(file).open(encoding="ascii", errors="replace") as key:
+                return f"{key.read(MAX_KEY_FILE).strip()}:{port}"
+        except OSError as error:
+            self.fail(f"{file}: {error.strerror}", param, ctx)
