@@ -28,6 +28,14 @@ if os.environ.get("SKYWIRE_LOOP") == "uvloop":
         return {"uvloop": uvloop.new_event_loop}
 
 
+_SYSTEM = Path(__file__).parent / "system"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that wait for processes: in several workers, those that compute then fill the gaps."""
+    items.sort(key=lambda item: not item.path.is_relative_to(_SYSTEM))
+
+
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """A directory whose path is short enough for unix sockets (107 bytes)."""

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from skywire_cli.testnet.process import shim_command
 from skywire_common.curve import SecretKey
 from skywire_common.keys import PublicKey
 
@@ -58,7 +59,15 @@ class DiscoveryProcess:
         """Start it without waiting."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [self.executable(), "--config", str(self.config), "--ready-file", str(self.ready)],
+                # It ends with the tests, also if they are killed.
+                [
+                    *shim_command(os.getpid()),
+                    self.executable(),
+                    "--config",
+                    str(self.config),
+                    "--ready-file",
+                    str(self.ready),
+                ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

@@ -44,11 +44,12 @@ class PostgresServer:
         self.binaries = binaries
         self.root = Path(tempfile.mkdtemp(prefix="skywire-pg-"))
         self.data = self.root / "data"
-        self._as: list[str] = []
+        # It ends with the tests, also if they are killed.
+        self._as = ["setpriv", "--pdeathsig", "QUIT"]
         if os.getuid() == 0:
             # PostgreSQL refuses to run as root.
             user = next(name for name in ("postgres", "nobody") if _exists(name))
-            self._as = ["setpriv", f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
+            self._as += [f"--reuid={user}", f"--regid={pwd.getpwnam(user).pw_gid}", "--clear-groups"]
             shutil.chown(self.root, user)
         self._process: subprocess.Popen[bytes] | None = None
         self._template: str | None = None
