@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,6 +39,8 @@ class Key(click.ParamType[PublicKey]):
 
 def ask(target: Target, question: Callable[[NodeAdmin], Awaitable[_Answer]]) -> _Answer:
     """Connect, ask, close; raises Failure or CliError."""
+    import asyncio  # not for `--help`
+
     remote = target.remote
     socket = listening(target) if remote is None else None
 
@@ -87,6 +88,8 @@ def completing(
     """Return what completes a word with what the node has; without a node, or if it is slow, there is nothing."""
 
     def complete(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+        import asyncio
+
         from click.shell_completion import CompletionItem
         from skywire_common.errors import SkywireError
 

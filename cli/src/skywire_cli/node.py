@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
@@ -83,6 +82,8 @@ def list_apps(target: Target) -> None:
 @click.option("--wait", is_flag=True, help="Return when it has ended; exit code 1 unless its own is 0.")
 def start_app(target: Target, name: str, wait: bool) -> int:
     """Start the app NAME."""
+
+    import asyncio
 
     async def start(admin: NodeAdmin) -> pb.App:
         app = await admin.start_app(name)

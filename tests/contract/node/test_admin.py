@@ -10,19 +10,35 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from authority import Authority
 from google.protobuf.message import Message
 from skywire.node.v1 import node_admin_pb2 as pb
 from skywire.node.v1 import node_admin_pb2_grpc as pb_grpc
+from skywire_common.convert.routes import addr_to
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import Hop, PathPair
+from skywire_common.rpc import token
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import RpcServer
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
+from skywire_common.runtime.config import TlsFiles
+from skywire_node.config import RemoteAdmin
 from skywire_node.owner.admin import ACCESS, SERVICE, NodeAdminService
-from skywire_node.owner.views import AppView, EventView, HopView, LoopView, StoryView, Summary, TraceView, TransportView
+from skywire_node.owner.remote import serve_remote
+from skywire_node.owner.views import (
+    AppView,
+    EventView,
+    HopView,
+    LoopView,
+    StoryView,
+    Summary,
+    TraceView,
+    TrafficView,
+    TransportView,
+)
 from skywire_node.routing.table import Removed, RoutingTable
 
 OWN, REMOTE = SecretKey.generate(), SecretKey.generate()
@@ -82,6 +98,7 @@ class Owner:
         self.closed: list[bytes] = []
         self.traced: list[tuple[bytes, float, bool]] = []
         self.removed: list[Any] = []
+        self.counted: list[tuple[list[UUID], int]] = []
         self.level = "info"
 
     class Apps:
@@ -122,12 +139,21 @@ class Owner:
         async def remove(self, transport_id: UUID) -> None:
             self.owner.removed.append(transport_id)
 
+        async def traffic(self, transports: list[UUID], days: int) -> tuple[list[TrafficView], bool]:
+            self.owner.counted.append((transports, days))
+            return [TrafficView(TRANSPORT, REMOTE.public, "tcp", False, "2026-11-22", 1, 2, 3, 4)], True
+
     class Loops:
         def __init__(self, owner: Owner) -> None:
             self.owner = owner
 
         def views(self) -> list[LoopView]:
             return [LOOP, LOOP._replace(routes=None, loop_id=bytes(16))]
+
+        async def add(self, app: str, remote: Addr) -> tuple[bytes, Addr]:
+            if app not in self.owner.apps:
+                raise Failure(ErrorCode.NOT_FOUND, f"no app {app}")
+            return LOOP.loop_id, Addr(OWN.public, 50_001)
 
         def close(self, loop_id: bytes) -> None:
             self.owner.closed.append(loop_id)
@@ -161,6 +187,7 @@ class World:
             lambda: SUMMARY,
             lambda level: setattr(owner, "level", level),
         )
+        self.service = service
         self.server = RpcServer(OWN, ACCESS, replays=MemoryReplays())
         self.server.add(pb_grpc.add_NodeAdminServicer_to_server, service, SERVICE)
         await self.server.listen(f"unix:{self.path}")
@@ -254,6 +281,58 @@ async def test_rules(world: World) -> None:
     assert list(world.table.rules) == [forward_id]
 
 
+async def rules_of(channel: RpcChannel) -> list[int]:
+    parts = channel.stream(f"/{SERVICE}/StreamRules", pb.StreamRulesRequest(), pb.StreamRulesResponse)
+    return [rule.route_id async for part in parts for rule in part.rules]
+
+
+async def test_more_rules_than_fit_one_message_come_in_parts(world: World) -> None:
+    now, epoch = time.monotonic(), time.time()
+    count = 70_000  # ListRules fails from about 30,000 on
+    for first in range(1, count, 16):
+        setup_id, ids = first.to_bytes(16, "big"), iter(range(first, first + 16))
+        world.table.reserve(setup_id, 16, now, ids.__next__)
+        rule = ForwardRule(int(epoch) + 7200, 5, TRANSPORT)
+        world.table.install(
+            setup_id, [PlacedRule(number, rule, None) for number in range(first, first + 16)], now, epoch
+        )
+    found = await rules_of(world.channel)
+    assert sorted(found) == sorted(world.table.rules) and len(found) >= count
+    with pytest.raises(Failure) as caught:
+        await world.call(pb.ListRulesRequest())
+    assert caught.value.code is ErrorCode.LIMIT_REACHED
+
+
+async def test_traffic(world: World) -> None:
+    said = await world.call(pb.ListTrafficRequest(transport_ids=[TRANSPORT.bytes], days=3))
+    assert world.owner.counted == [([TRANSPORT], 3)]
+    (row,) = said.traffic
+    assert (row.transport_id, row.remote, row.type, row.public, row.day) == (
+        TRANSPORT.bytes,
+        REMOTE.public,
+        "tcp",
+        False,
+        "2026-11-22",
+    )
+    assert (row.bytes_sent, row.bytes_received, row.packets_sent, row.packets_received, said.more) == (1, 2, 3, 4, True)
+    with pytest.raises(Failure) as caught:
+        await world.call(pb.ListTrafficRequest(transport_ids=[b"short"]))
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+
+
+async def test_a_loop_by_hand(world: World) -> None:
+    added = await world.call(pb.AddLoopRequest(app="chat", remote=addr_to(LOOP.remote)))
+    assert (added.loop_id, added.local.port, added.remote.port) == (LOOP.loop_id, 50_001, 80)
+    for request, code in (
+        (pb.AddLoopRequest(app="nobody", remote=addr_to(LOOP.remote)), ErrorCode.NOT_FOUND),
+        (pb.AddLoopRequest(app="chat"), ErrorCode.INVALID_ARGUMENT),
+        (pb.AddLoopRequest(remote=addr_to(LOOP.remote)), ErrorCode.INVALID_ARGUMENT),
+    ):
+        with pytest.raises(Failure) as caught:
+            await world.call(request)
+        assert caught.value.code is code
+
+
 async def test_loops(world: World) -> None:
     first, second = (await world.call(pb.ListLoopsRequest())).loops
     assert (first.loop_id, first.local.port, first.remote.port) == (LOOP.loop_id, 50_000, 80)
@@ -320,3 +399,39 @@ async def test_only_the_owner_gets_in_and_only_by_the_socket(world: World) -> No
             await world.call(request, channel)
         assert caught.value.code is ErrorCode.PERMISSION_DENIED
     await channel.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_over_tcp_only_who_brings_the_token_gets_in(world: World, tmp_path: Path, tls: bool) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("node")
+    file = tmp_path / "token"
+    file.touch(mode=0o600)
+    file.write_text(token.make() + "\n")
+    listener = TlsFiles(certificate=certificate, key=key) if tls else None
+    trusts = TlsFiles(ca=authority.ca) if tls else None
+    server, address = await serve_remote(
+        OWN, world.service, RemoteAdmin(listen="127.0.0.1:0", token_file=file, tls=listener)
+    )
+    held = token.load(file)
+    try:
+        right = RpcChannel(address, None, None, token=held, tls=trusts)
+        assert (await world.call(pb.GetSummaryRequest(), right)).build.public_key == OWN.public
+        assert await rules_of(right) == []
+        await right.close()
+        for wrong in ("", held[:-1], held + "x", held.swapcase(), "Bearer " + held):
+            channel = RpcChannel(address, OWN.public, OWN, token=wrong, tls=trusts)
+            for path in ACCESS:
+                with pytest.raises(Failure) as caught:
+                    await world.call(getattr(pb, f"{path.rpartition('/')[2]}Request")(), channel)
+                assert caught.value.code is ErrorCode.PERMISSION_DENIED
+                assert held not in str(caught.value)
+            await channel.close()
+        # The token opens no other door: neither the unix socket's server over TCP, nor plain text where TLS is.
+        for place, files in ((world.tcp, None), *([(address, None)] if tls else [])):
+            channel = RpcChannel(place, None, None, token=held, tls=files)
+            with pytest.raises(Failure):
+                await world.call(pb.GetSummaryRequest(), channel)
+            await channel.close()
+    finally:
+        await server.stop(0)
