@@ -277,8 +277,8 @@ async def test_stopping_waits_for_the_undo(network: Network) -> None:
 async def test_channels_is_bounded(network: Network) -> None:
     directory = directory_module.Directory(network.channel, network.setup_secret, max_channels=2)
 
-    async def resolve(node: object) -> str:
-        return "127.0.0.1:9"
+    async def resolve(node: object) -> tuple[str, str]:
+        return "control", "127.0.0.1:9"
 
     directory._resolve = resolve  # type: ignore[assignment,method-assign]
     first, second, third = (SecretKey.generate().public for _ in range(3))

@@ -200,12 +200,16 @@ class NodeSettings(ServiceSettings):
     )
 
     def without_tls(self) -> list[Open]:
-        """Name the listeners that have no TLS; links have Noise."""
+        """Name the listeners and channels that have no TLS; links have Noise."""
         shown = self.interfaces
-        return [
+        listeners = [
             *([] if shown.control_tls else [Open("interfaces.control", shown.control)]),
             *([] if shown.metrics_tls else [Open("interfaces.metrics", shown.metrics)]),
         ]
+        peers = [(f"setup_nodes.{at}", peer) for at, peer in enumerate(self.setup_nodes)]
+        if self.transport_discovery is not None:
+            peers.insert(0, ("transport_discovery", self.transport_discovery))
+        return listeners + [Open(key, peer.address) for key, peer in peers if peer.tls is None]
 
     def trusted(self) -> frozenset[PublicKey]:
         """Return the keys that may call NodeControl."""

@@ -44,9 +44,10 @@ class SetupNodeSettings(ServiceSettings):
     )
 
     def without_tls(self) -> list[Open]:
-        """Name the listeners that have no TLS."""
-        shown = self.interfaces
+        """Name the listeners and channels that have no TLS; those to nodes have it if the nodes do (directory)."""
+        shown, peer = self.interfaces, self.transport_discovery
         return [
+            *([] if peer.tls is not None else [Open("transport_discovery", peer.address)]),
             *([] if shown.grpc_tls else [Open("interfaces.grpc", shown.grpc)]),
             *([] if shown.metrics_tls else [Open("interfaces.metrics", shown.metrics)]),
         ]

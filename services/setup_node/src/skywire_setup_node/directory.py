@@ -15,7 +15,7 @@ from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
-from skywire_common.runtime.config import TlsFiles
+from skywire_common.runtime.config import TlsFiles, is_loopback
 
 MAX_CHANNELS = 1_024
 # Less than a step's deadline, so that a slow discovery is told from a slow node.
@@ -45,9 +45,14 @@ class Directory:
         secret: SecretKey,
         *,
         tls: TlsFiles | None = None,
+        plain_text: bool = False,
         max_channels: int = MAX_CHANNELS,
     ) -> None:
-        """`tls`: for nodes that have it; without files the system's authorities are believed."""
+        """`tls`: for nodes that have it; without files the system's authorities are believed.
+
+        Others are called on this machine, and beyond it only if `plain_text` is allowed.
+        """
+        self._plain_text = plain_text
         self._tls = TlsFiles() if tls is None else tls
         self._discovery = discovery
         self._secret = secret
@@ -104,8 +109,13 @@ class Directory:
 
     async def _dial(self, node: PublicKey) -> _Open:
         kind, address = await self._resolve(node)
-        self._make_room()
         tls = self._tls if kind == CONTROL_TLS else None
+        if tls is None and not self._plain_text and not is_loopback(address):
+            raise Failure(
+                ErrorCode.UNAVAILABLE,
+                f"node {node} takes calls at {address} without TLS only, which the config of this setup node forbids",
+            )
+        self._make_room()
         entry = self._open[node] = _Open(RpcChannel(address, node, self._secret, tls=tls))
         return entry
 

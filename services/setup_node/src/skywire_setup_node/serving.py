@@ -45,7 +45,7 @@ async def start(settings: SetupNodeSettings, scope: Scope) -> Ready:
     peer = settings.transport_discovery
     discovery = RpcChannel(peer.address, peer.public_key, secret, tls=peer.tls, server_name=peer.server_name)
     scope.defer(discovery.close)
-    directory = Directory(discovery, secret, tls=settings.node_tls)
+    directory = Directory(discovery, secret, tls=settings.node_tls, plain_text=settings.plain_text)
     scope.defer(directory.close)
     nodes = Nodes(directory, clock)
     installer = Installer(nodes, clock, structlog.get_logger(part="install"))
