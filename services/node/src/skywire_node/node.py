@@ -86,6 +86,7 @@ class Node:
             has_link=lambda transport: transport in self.plane.router.links,
             any_link=lambda: bool(self.plane.router.links),
             spawn=scope.spawn,
+            direct=lambda remote, public: self.plane.transports.direct(remote, public),
         )
         self._rerouting = Rerouting(setups, scope.spawn, epoch_clock=time.time, patience=settings.limits.patience_s)
         self.plane = DataPlane(

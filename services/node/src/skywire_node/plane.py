@@ -10,6 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from uuid import UUID
 
 from skywire_common.curve import SecretKey
 
@@ -56,7 +57,9 @@ class DataPlane:
     ) -> None:
         """See `Transports` for `changed`, `spawn` and `types`, `Loops` for the rest."""
         loop = asyncio.get_running_loop()
-        self.table = RoutingTable(self._knows, max_rules=max_rules, idle_limit=idle_limit or IDLE_LIMIT)
+        self.table = RoutingTable(
+            self._knows, max_rules=max_rules, idle_limit=idle_limit or IDLE_LIMIT, private=self._is_private
+        )
         self.flow = Flow(loop.call_soon)
         self.loops = Loops(
             secret,
@@ -83,6 +86,10 @@ class DataPlane:
 
     def _knows(self, transport_id: object) -> bool:
         return transport_id in self.transports.all
+
+    def _is_private(self, transport_id: UUID) -> bool:
+        transport = self.transports.all.get(transport_id)
+        return transport is not None and not transport.entry.public
 
     async def run(self) -> None:
         """Tick until cancelled."""

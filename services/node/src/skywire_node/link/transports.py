@@ -377,6 +377,14 @@ class Transports:
         taken = [(transport, transport.take()) for transport in (*gone, *self.all.values())]
         return [(transport, totals) for transport, totals in taken if totals != NOTHING]
 
+    def direct(self, remote: PublicKey, public: bool) -> list[UUID]:
+        """Return the transports to a node that are up, public or private ones."""
+        return [
+            key
+            for key, transport in self.all.items()
+            if transport.remote == remote and transport.link is not None and transport.entry.public is public
+        ]
+
     def links(self) -> list[Link]:
         """Return the links that carry transports now."""
         return [transport.link for transport in self.all.values() if transport.link is not None]

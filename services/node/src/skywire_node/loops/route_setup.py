@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import PublicKey
-from skywire_common.routes import PathPair
+from skywire_common.routes import Hop, PathPair
 
 from skywire_node.control.discovery import Discovery
 from skywire_node.control.setup_nodes import SetupNodes
@@ -29,8 +29,8 @@ log = structlog.get_logger(part="setup")
 class RouteSetUps:
     """`SetUps` over the discovery and the setup nodes of the config.
 
-    `has_link` says whether a transport is up here. When the discovery is away the last routes it gave are used, and
-    the log says how old they are.
+    `has_link` says whether a transport is up here, `direct` which are up to a neighbour, private or public ones. When
+    the discovery is away the last routes it gave are used, and the log says how old they are.
     """
 
     def __init__(
@@ -42,8 +42,10 @@ class RouteSetUps:
         any_link: Callable[[], bool],
         spawn: Callable[[Coroutine[Any, Any, None], str], object],
         *,
+        direct: Callable[[PublicKey, bool], Sequence[UUID]] = lambda remote, public: (),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._direct = direct
         self._own = own
         self._discovery = discovery
         self._setup_nodes = setup_nodes
@@ -62,10 +64,14 @@ class RouteSetUps:
                 "this node has no transport that is up",
                 FailureFields(phase=Phase.FIND, hop_index=0, hop_key=self._own, retryable=True),
             )
+        # The discovery knows nothing of private transports: only their ends are routed over them.
+        private = self._over(remote, public=False)
         avoid = [node for node in self._suspected() if node != remote]
         try:
             ways = await self._ask(remote, avoid)
         except Failure as failure:
+            if private:
+                return private
             if failure.code not in _AWAY:
                 raise
             ways = self._remembered(remote, failure)
@@ -74,7 +80,7 @@ class RouteSetUps:
             self._snapshots.move_to_end(remote)
             if len(self._snapshots) > MAX_SNAPSHOTS:
                 self._snapshots.popitem(last=False)
-        usable = self._usable(ways)
+        usable = [*private, *self._usable(ways)]
         # The discovery may not know yet what this node knows of its own transports.
         if not usable:
             raise Failure(
@@ -107,6 +113,13 @@ class RouteSetUps:
             if self._has_link(pair.forward[0].transport) and self._has_link(pair.reverse[-1].transport)
         ]
 
+    def _over(self, remote: PublicKey, *, public: bool) -> list[PathPair]:
+        """Return the ways to a neighbour over transports to it that are up here."""
+        return [
+            PathPair((Hop(self._own, remote, transport),), (Hop(remote, self._own, transport),))
+            for transport in self._direct(remote, public)
+        ]
+
     async def _ask(self, remote: PublicKey, avoid: list[PublicKey]) -> list[PathPair]:
         try:
             return await self._discovery.find_routes(self._own, remote, count=CANDIDATES, avoid_nodes=avoid)
@@ -117,6 +130,8 @@ class RouteSetUps:
 
     def _remembered(self, remote: PublicKey, away: Failure) -> list[PathPair]:
         known = self._snapshots.get(remote)
+        if known is None and (direct := self._over(remote, public=True)):
+            return direct
         if known is None:
             raise away.within(phase=Phase.FIND, retryable=True) from away
         age = self._monotonic() - known[0]

@@ -66,7 +66,10 @@ class RoutingTable:
         max_reserved: int = MAX_RESERVED,
         max_reserved_per_owner: int = MAX_RESERVED_PER_OWNER,
         idle_limit: float | None = None,
+        private: Callable[[UUID], bool] = lambda _: False,
     ) -> None:
+        """`known` says whether the node has a transport, `private` whether it is for its two ends' own loops alone."""
+        self._private = private
         self.rules: dict[int, Installed] = {}
         self.idle_limit = idle_limit
         self._known = known
@@ -347,6 +350,8 @@ class RoutingTable:
             if not 1 <= placed.rule.next_id <= MAX_ROUTE_ID:
                 raise Failure(ErrorCode.INVALID_ARGUMENT, f"{placed.rule.next_id} is no route id")
             self._check_transport(placed.rule.next_transport)
+            if placed.from_transport is not None:
+                self._check_transit(placed.from_transport, placed.rule.next_transport)
         if placed.from_transport is not None:
             self._check_transport(placed.from_transport)
         elif isinstance(placed.rule, AppRule):
@@ -369,6 +374,15 @@ class RoutingTable:
                 f"this node has no transport {transport}",
                 FailureFields(transport_id=transport.bytes, retryable=True),
             )
+
+    def _check_transit(self, *transports: UUID) -> None:
+        for transport in transports:
+            if self._private(transport):
+                raise Failure(
+                    ErrorCode.PERMISSION_DENIED,
+                    f"transport {transport} is private: nobody is routed over it but its two ends",
+                    FailureFields(transport_id=transport.bytes),
+                )
 
     def _draw_ids(self, count: int, draw: Callable[[], int]) -> list[int]:
         ids: list[int] = []
