@@ -9,9 +9,10 @@ import pytest
 from skywire_common.drops import DropReason
 from skywire_common.errors import LocalError
 from skywire_common.loop import frames
+from skywire_common.loop.congestion import MAX_PROBE
 from skywire_common.loop.endpoint import OVERHEAD, Closed, Delivered, Dropped, Ended, Endpoint, Event, State
 from skywire_common.loop.receiving import RECEIVE_WINDOW
-from skywire_common.loop.sending import HIGH_WATER, MAX_SEGMENT
+from skywire_common.loop.sending import HIGH_WATER, MAX_DOUBTED, MAX_SEGMENT
 from skywire_common.noise import Cipher
 
 
@@ -255,6 +256,55 @@ def test_a_stall_is_seen_after_a_second_without_acknowledgement() -> None:
     pair.a.packets(pair.now)
     assert not pair.a.endpoint.stalled(pair.now + 0.9)
     assert pair.a.endpoint.stalled(pair.now + 1.1)
+
+
+def test_a_way_that_became_slow_is_measured_by_packets_that_the_probe_took_for_lost() -> None:
+    pair = Pair()
+    end = pair.a.endpoint
+    end.ping(pair.now)
+    pair.run(lambda: end.sending.congestion.smoothed)
+    pair.delay = 1.0
+    began = pair.now
+    for _ in range(6):
+        end.write(bytes(48_000))
+    stalls: list[float] = []
+
+    def arrived() -> bool:
+        if end.stalled(pair.now):
+            stalls.append(pair.now)
+        return len(pair.b.got) == 6 * 48_000 and not end.sending.unacknowledged
+
+    pair.run(arrived)
+    assert pair.now - began < 5
+    assert end.sending.congestion.smoothed > 0.2  # a fifth of the first long one at least
+    assert end.proved_at > began
+    assert len(stalls) == 1, "once it is slow, and no longer when it is known to be"
+
+
+def test_an_ack_of_packets_before_the_present_route_proves_nothing_of_it() -> None:
+    pair = Pair()
+    pair.a.endpoint.write(bytes(1000))
+    for packet in pair.a.packets(pair.now):
+        pair.b.take(pair.b.endpoint.receive(packet, pair.now), pair.now)
+    pair.now += 1
+    late = pair.b.packets(pair.now)
+    pair.a.endpoint.rewind(pair.now)
+    for packet in late:
+        pair.a.take(pair.a.endpoint.receive(packet, pair.now), pair.now)
+    assert not pair.a.endpoint.sending.unacknowledged
+    assert pair.a.endpoint.proved_at == 0.0
+    pair.run(lambda: pair.a.endpoint.proved_at)
+
+
+def test_doubted_segments_is_bounded() -> None:
+    pair = Pair()
+    sending = pair.a.endpoint.sending
+    pair.a.endpoint.write(bytes(10_000))
+    for _ in range(3 * MAX_DOUBTED):
+        pair.a.packets(pair.now)
+        pair.now += MAX_PROBE
+        sending.on_timer(pair.now)
+    assert len(sending._doubted) == MAX_DOUBTED
 
 
 def test_an_idle_end_sends_keep_alives_and_only_those() -> None:

@@ -309,7 +309,7 @@ class Endpoint:
 
     def rewind(self, now: float, floor: Floor | None = None) -> None:
         """The route changed: send again whatever is not acknowledged, and say at once what arrived here."""
-        self.sending.rewind(floor)
+        self.sending.rewind(self._counter, floor)
         self.sending.last_progress = now
         self._pings.clear()
         self.receiving.ack_due = now

@@ -15,6 +15,7 @@ from skywire_common.loop import frames
 from skywire_common.loop.congestion import MAX_PROBE, Congestion, Floor
 
 MAX_SEGMENT = 65_280  # bytes of the stream in one packet; with headers, ack and two seals it fits one link record
+MAX_DOUBTED = 64  # segments whose first sending is remembered after the probe sent them again
 HIGH_WATER = 1024 * 1024  # bytes written but not sent, at which `write` says: no more
 LOW_WATER = HIGH_WATER // 2
 
@@ -39,12 +40,14 @@ class Sending:
         "_close",
         "_close_acked",
         "_close_queued",
+        "_doubted",
         "_flight",
         "_flying",
         "_limit",
         "_lost",
         "_next",
         "_probe_at",
+        "_proved",
         "_written",
         "acknowledged",
         "blocked",
@@ -69,12 +72,14 @@ class Sending:
         self._flight: deque[Segment] = deque()
         self._flying = 0
         self._lost: deque[Segment] = deque()
+        self._doubted: deque[Segment] = deque(maxlen=MAX_DOUBTED)  # sent again by the probe
         self._asked = 0  # bytes sent since an ack was asked for
         self._close: frames.Close | None = None
         self._close_queued = False
         self._close_acked = False
         self._backoff = 1.0
         self._probe_at = 0.0
+        self._proved = -1  # the newest counter that arrived, or the last one that did not go by the present route
 
     # -- the app's side
 
@@ -224,6 +229,15 @@ class Sending:
             else:
                 lost = True
                 self._lost.append(segment)
+        if ack.largest > self._proved:
+            self._proved = ack.largest
+            self.last_progress = self.proved_at = now
+            # A way that is slower than it was has the probe come too early: what arrives was taken for lost, and says how
+            # slow the way is.
+            while self._doubted and self._doubted[0].counter <= ack.largest:
+                doubted = self._doubted.popleft()
+                if doubted.counter == ack.largest:
+                    round_trip = now - doubted.sent - ack.held_back
         if ack.next_offset > self.acknowledged:
             self.acknowledged = min(ack.next_offset, self._written)
             if self._lost:
@@ -248,13 +262,15 @@ class Sending:
             return True
         return any(start <= segment.start and segment.end <= end for start, end in ack.ranges)
 
-    def rewind(self, floor: Floor | None = None) -> None:
-        """Send all that is not acknowledged again: the route it was sent on is gone."""
+    def rewind(self, counter: int, floor: Floor | None = None) -> None:
+        """Send all that is not acknowledged again: the route of the packets before `counter` is gone."""
+        self._proved = counter - 1
         self._lost.extend(segment for segment in self._flight if segment.start < segment.end)
         self._lost = deque(sorted(self._lost, key=lambda segment: segment.start))
         if any(segment.start == segment.end for segment in self._flight):
             self._close_queued = not self._close_acked
         self._flight.clear()
+        self._doubted.clear()
         self._flying = 0
         self._backoff = 1.0
         self._probe_at = 0.0
@@ -274,6 +290,7 @@ class Sending:
         if not self._probe_at or now < self._probe_at:
             return
         oldest = self._flight.popleft()
+        self._doubted.append(oldest)
         self._flying -= oldest.end - oldest.start
         if oldest.start < oldest.end:
             self._lost.appendleft(oldest)

@@ -103,6 +103,7 @@ class RoutedLoop:
     silent: bool = False
     # A second pair, in place and not in use: it stands by, or the other end has asked for it and not come by it yet.
     offered: Routes | None = None
+    only_silent: bool = False  # it waits for a route, and nobody has said that the present one is dead
     switched_at: float = -math.inf  # when the loop went over to a pair that stood by
     _reader: LoopReader | None = None
     _early: list[bytes] = field(default_factory=list)
@@ -246,11 +247,13 @@ class RoutedLoop:
         rule.bytes += size
         return True
 
-    def route_lost(self, reason: str) -> None:
+    def route_lost(self, reason: str, *, only_silent: bool = False) -> None:
         """A route of the loop is dead: pause, keep what is not acknowledged, and ask the host for another one."""
         if not self._open.is_set():
+            self.only_silent = False
             self._news.set()
         elif self.state in ("OPEN", "CLOSING") and self.endpoint.state is State.OPEN:
+            self.only_silent = only_silent
             self.paused_at = self.host.clock()
             self._open.clear()
             if self.state == "OPEN":
@@ -367,7 +370,7 @@ class RoutedLoop:
             if self.state == "CLOSED":
                 return
             if self.endpoint.stalled(now) and not self.waiting_for_route:
-                self.route_lost("no acknowledgement while data is under way")
+                self.route_lost("no acknowledgement while data is under way", only_silent=True)
             self.host.wake(self)  # sending sets the timer again
         else:
             self._arm()
