@@ -100,7 +100,8 @@ class Link(asyncio.BufferedProtocol):
         self.address = _shown(transport.get_extra_info("peername"))
         plain = transport.get_extra_info("socket")
         if plain is not None:
-            self._socket = plain.fileno()
+            if transport.get_extra_info("sslcontext") is None:
+                self._socket = plain.fileno()
             _tune(plain)
         if self._handshake is not None and (first := self._handshake.begin()):
             self._transport.write(first)
