@@ -14,6 +14,7 @@ from skywire_common.keys import Addr, PublicKey
 from skywire_node.apps.pipe import AppPipe
 from skywire_node.apps.session import AppSession
 from skywire_node.loops.local_loop import LocalLoop
+from skywire_node.routing.flow import Flow
 
 KEY = PublicKey(b"\x02" + bytes(range(32)))
 
@@ -29,7 +30,7 @@ class Attached:
         for fd in (to_app[1], from_app[0]):
             os.set_blocking(fd, False)
         self.ended = asyncio.Event()
-        self.pipe = AppPipe(from_app[0], to_app[1], self._ended)
+        self.pipe = AppPipe(from_app[0], to_app[1], Flow(asyncio.get_running_loop().call_soon), self._ended)
         self.session = AppSession(name, version, self)
         self.pipe.run(self.session)
 

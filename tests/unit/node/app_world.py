@@ -19,6 +19,7 @@ from skywire_node.apps.host import AppHost
 from skywire_node.apps.run import AppSpec, AppState
 from skywire_node.edge import Loop
 from skywire_node.loops.local_loop import LocalLoop
+from skywire_node.routing.flow import Flow
 
 KEY = PublicKey(b"\x02" + bytes(range(32)))
 
@@ -93,6 +94,7 @@ class World:
             KEY,
             NoWay(),
             specs,
+            Flow(asyncio.get_running_loop().call_soon),
             apps_path=self.folder / "bin",
             local_path=self.folder / "local",
             log=log,

@@ -50,6 +50,10 @@ class State(Enum):
     ENDED = "ENDED"
 
 
+# Looking a member up in its enum is slow (Python 3.11), and these are asked for with every frame.
+_ENDED, _FAILURE = State.ENDED, int(FrameType.FAILURE)
+
+
 def _nobody() -> None:
     return None
 
@@ -159,11 +163,11 @@ class Session:
     def feed(self, buffer: FrameBuffer) -> None:
         """Handle every whole frame of the buffer; a frame that no node sends ends the session."""
         try:
-            while self.state is not State.ENDED and (frame := buffer.next()) is not None:
+            while self.state is not _ENDED and (frame := buffer.next()) is not None:
                 handler = self._HANDLERS.get(frame.type)
                 if handler is None:
                     raise DecodeError(f"there is no frame of type {frame.type:#04x} for an app")
-                if frame.id > appframes.MAX_REQUEST_ID and frame.type != FrameType.FAILURE:
+                if frame.id > appframes.MAX_REQUEST_ID and frame.type != _FAILURE:
                     raise DecodeError(f"request ids end at {appframes.MAX_REQUEST_ID}")
                 handler(self, frame.id, frame.body)
         except DecodeError as error:

@@ -33,6 +33,10 @@ class End(IntEnum):
     FULL = 2
 
 
+# Looking a member up in its enum is slow (Python 3.11), and these are asked for with every frame.
+_OPEN, _HALF, _FULL = End.OPEN, End.HALF, End.FULL
+
+
 class Wire(Protocol):
     """What a stream asks of its session."""
 
@@ -72,16 +76,16 @@ class StreamState:
         self.implicit = False
         # Reading.
         self.size = 0
-        self.far_end = End.OPEN
+        self.far_end = _OPEN
         self.failure: Failure | None = None
         self._chunks: deque[bytes] = deque()
         self._offset = 0
         self._held: deque[int] = deque()
         # Writing.
         self.unanswered = 0
-        self.own_end = End.OPEN
+        self.own_end = _OPEN
         self._outbox = bytearray()
-        self._told = End.OPEN
+        self._told = _OPEN
         self._refused: Failure | None = None
 
     def __repr__(self) -> str:
@@ -92,13 +96,13 @@ class StreamState:
     @property
     def at_end(self) -> bool:
         """Whether everything was read and no more will come."""
-        return not self.size and (self.far_end is not End.OPEN or self.own_end is End.FULL)
+        return not self.size and (self.far_end is not _OPEN or self.own_end is _FULL)
 
     def raise_failure(self) -> None:
         """Raise what broke the stream, or what the app did that leaves nothing to read."""
         if self.failure is not None:
             raise self.failure
-        if self.own_end is End.FULL:
+        if self.own_end is _FULL:
             raise Failure(ErrorCode.CLOSED, "this stream was closed here")
 
     def take(self, most: int) -> bytes:
@@ -135,7 +139,7 @@ class StreamState:
 
     def on_send(self, request_id: int, payload: bytes) -> None:
         """Take a Send of the node."""
-        if self.own_end is End.FULL or not payload:
+        if self.own_end is _FULL or not payload:
             self._wire.succeed(request_id)
             return
         self._chunks.append(payload)
@@ -149,10 +153,10 @@ class StreamState:
 
     def on_close(self, *, half: bool, reason: str) -> None:
         """Take a Close of the node: the far app's direction is over, or all of it."""
-        self.far_end = End.HALF if half else End.FULL
+        self.far_end = _HALF if half else _FULL
         if reason:
             self.failure = Failure.parse(reason)
-        if not half or self._told is not End.OPEN:
+        if not half or self._told is not _OPEN:
             self._wire.drop(self)
         if not half:
             self._outbox.clear()
@@ -162,9 +166,9 @@ class StreamState:
 
     def broken(self, failure: Failure) -> None:
         """Note that the node or its pipe is gone."""
-        if self.far_end is not End.FULL and self._told is not End.FULL:
+        if self.far_end is not _FULL and self._told is not _FULL:
             self.failure = self.failure or failure
-        self.far_end = End.FULL
+        self.far_end = _FULL
         self._outbox.clear()
         self._held.clear()
         self.unanswered = 0
@@ -181,22 +185,22 @@ class StreamState:
     @property
     def settled(self) -> bool:
         """Whether the node has taken everything that was written, an end included."""
-        return self.far_end is End.FULL or not (self._outbox or self.unanswered or self._told < self.own_end)
+        return self.far_end is _FULL or not (self._outbox or self.unanswered or self._told < self.own_end)
 
     def check_writable(self) -> None:
         """Raise Failure if nothing can be written any more."""
-        if self.own_end is not End.OPEN:
+        if self.own_end is not _OPEN:
             raise Failure(ErrorCode.CLOSED, "this stream was ended here")
         self.check_sent()
 
     def check_sent(self) -> None:
         """Raise Failure if what was written may never arrive."""
-        if self.far_end is End.FULL or self._refused is not None:
+        if self.far_end is _FULL or self._refused is not None:
             raise self.failure or self._refused or Failure(ErrorCode.CLOSED, "the other end has closed this stream")
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes to send; raises Failure if the stream has ended."""
-        if self.own_end or self._refused is not None or self.far_end is End.FULL:
+        if self.own_end is not _OPEN or self._refused is not None or self.far_end is _FULL:
             self.check_writable()
         if not self._outbox and not self.unanswered and 0 < len(data) <= appframes.SAFE_PAYLOAD:
             request_id = self._wire.claim(self)
@@ -223,16 +227,16 @@ class StreamState:
             del box[:size]
             self.unanswered += 1
             self._wire.sent(request_id, frame, self)
-        if self._told < self.own_end and self.far_end is not End.FULL:
+        if self._told < self.own_end and self.far_end is not _FULL:
             self._told = self.own_end
-            if self._told is End.FULL or self.far_end is not End.OPEN:
+            if self._told is _FULL or self.far_end is not _OPEN:
                 self._wire.drop(self)
-            self._wire.end_stream(self, half=self._told is End.HALF)
+            self._wire.end_stream(self, half=self._told is _HALF)
 
     def answered(self, failure: Failure | None) -> None:
         """Take the node's answer to a Send."""
         self.unanswered -= 1
-        if failure is not None and self.far_end is not End.FULL:
+        if failure is not None and self.far_end is not _FULL:
             # What the far app sent before is still to come; its Close says how it ended.
             self._refused = self._refused or failure
             self._outbox.clear()
@@ -241,19 +245,19 @@ class StreamState:
 
     def finish(self) -> None:
         """End this direction after what was written."""
-        if self.own_end is End.OPEN:
-            self.own_end = End.HALF
+        if self.own_end is _OPEN:
+            self.own_end = _HALF
             self.pump()
             self.notify()
 
     def close(self) -> None:
         """End both directions after what was written; what was not read is dropped."""
-        if self.own_end is End.FULL:
+        if self.own_end is _FULL:
             return
-        if self.own_end is End.HALF and self._told is End.HALF and self.far_end is not End.OPEN:
+        if self.own_end is _HALF and self._told is _HALF and self.far_end is not _OPEN:
             # Both directions have ended already: the node has forgotten this loop.
-            self._told = End.FULL
-        self.own_end = End.FULL
+            self._told = _FULL
+        self.own_end = _FULL
         self._chunks.clear()
         self._offset = self.size = 0
         self._release()

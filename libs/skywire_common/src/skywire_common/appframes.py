@@ -55,6 +55,9 @@ class FrameType(IntEnum):
     SUCCESS = 0xFF
 
 
+_SEND = int(FrameType.SEND)  # looking a member up in its enum is slow (Python 3.11)
+
+
 class Frame(NamedTuple):
     """One frame; `type` may be a number that is no FrameType, `body` is valid until the buffer's next `space`."""
 
@@ -255,7 +258,7 @@ def send(prefix: bytes, request_id: int, payload: bytes | bytearray | memoryview
     length = 4 + len(prefix) + len(text)
     if length > MAX_LENGTH:
         raise LocalError(f"a frame carries about {SAFE_PAYLOAD} bytes of payload, not {len(payload)}")
-    return b"".join((HEADER.pack(length, FrameType.SEND, request_id), prefix, text, b'"}'))
+    return b"".join((HEADER.pack(length, _SEND, request_id), prefix, text, b'"}'))
 
 
 def split_send(body: memoryview) -> tuple[bytes, memoryview] | None:

@@ -137,6 +137,7 @@ class Node:
                 AppSpec(app.app, app.version, app.port, app.auto_start, app.args, app.env, app.restart)
                 for app in settings.apps
             ],
+            self.plane.flow,
             apps_path=settings.apps_path,
             local_path=settings.local_path,
             log=logging.get_logger("apps"),

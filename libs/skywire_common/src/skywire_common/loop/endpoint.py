@@ -18,6 +18,7 @@ has lingered long enough to answer a close that was sent again.
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from enum import Enum
 from typing import NamedTuple
@@ -30,7 +31,8 @@ from skywire_common.loop.receiving import RECEIVE_WINDOW, Receiving
 from skywire_common.loop.sending import Sending
 from skywire_common.noise import TAG_SIZE, Cipher
 
-COUNTER_SIZE = 8
+_COUNTER = struct.Struct(">Q")
+COUNTER_SIZE = _COUNTER.size
 OVERHEAD = COUNTER_SIZE + TAG_SIZE
 MIN_PAYLOAD = OVERHEAD + 1
 MAX_PLAIN = 65_480  # with the overhead and a packet header it fits one link record
@@ -56,6 +58,10 @@ class State(Enum):
     OPEN = "open"
     DONE = "done"
     CLOSED = "closed"
+
+
+# Looking a member up in its enum is slow (Python 3.11), and these are asked for with every packet.
+_DONE, _CLOSED = State.DONE, State.CLOSED
 
 
 class Delivered(NamedTuple):
@@ -197,7 +203,7 @@ class Endpoint:
         """
         if len(payload) < MIN_PAYLOAD:
             return [Dropped(DropReason.MALFORMED)]
-        counter = int.from_bytes(payload[:COUNTER_SIZE], "big")
+        counter: int = _COUNTER.unpack_from(payload)[0]
         if counter <= self.last_counter or counter >= COUNTER_LIMIT:
             return [Dropped(DropReason.REPLAYED)]
         try:
@@ -214,11 +220,13 @@ class Endpoint:
     def _take(self, received: list[frames.Frame], now: float) -> list[Event]:
         events: list[Event] = []
         for frame in received:
+            if isinstance(frame, frames.Data):  # what nearly all frames are; matching a class costs more than its work
+                events.extend(map(Delivered, self.receiving.on_data(frame, now)))
+                continue
+            if isinstance(frame, frames.Ack):
+                self.sending.on_ack(frame, now)
+                continue
             match frame:
-                case frames.Data():
-                    events.extend(Delivered(data) for data in self.receiving.on_data(frame, now))
-                case frames.Ack():
-                    self.sending.on_ack(frame, now)
                 case frames.Close(mode=frames.CloseMode.ABORT, reason=reason):
                     self.state = State.CLOSED
                     return [*events, Closed(reason, remote=True)]
@@ -242,16 +250,18 @@ class Endpoint:
     def _advance(self, events: list[Event], now: float) -> None:
         """Move on along the theory of operation after anything that may end a direction."""
         receiving, sending = self.receiving, self.sending
-        if receiving.complete and not self._ended_told:
+        if not receiving.complete:  # so neither is the whole
+            return
+        if not self._ended_told:
             full = receiving.mode is frames.CloseMode.FULL
             self._ended_told = True
             if not receiving.discarding:
                 events.append(Ended(full))
-        if receiving.mode is frames.CloseMode.FULL and receiving.complete and not self._stopped:
+        if receiving.mode is frames.CloseMode.FULL and not self._stopped:
             self._stopped = True
             if sending.unacknowledged or not sending.closing:
                 sending.cut()
-        if self.state is State.OPEN and receiving.complete and sending.complete:
+        if self.state is State.OPEN and sending.complete:
             self.state = State.DONE
             self._done_owed = True
             self._linger_until = now + LINGER
@@ -259,13 +269,20 @@ class Endpoint:
             self.state = State.CLOSED
             events.append(Closed("", remote=False))
 
+    def due(self, now: float) -> bool:
+        """Say whether `next_plain` has a packet."""
+        ack_due = self.receiving.ack_due
+        if (ack_due is not None and ack_due <= now) or self._pongs or self._ping_owed or self._done_owed:
+            return True
+        return self.sending.ready()
+
     def next_plain(self, now: float, *, held: bool = False) -> bytes | None:
         """Return the plain text of the next packet that is due, to be sealed by `seal` at once; None if none is.
 
         `held`: nothing of the stream, only what finds out whether packets pass. At most MAX_PLAIN bytes. Raises
         LoopError when the counters are used up.
         """
-        if self.state is State.CLOSED:
+        if self.state is _CLOSED:
             return None
         if self._counter >= COUNTER_LIMIT:
             raise LoopError("all counters of this loop are used up")
@@ -304,7 +321,7 @@ class Endpoint:
         """Seal what `next_plain` or `abort` gave into `out`, which has OVERHEAD bytes more; this uses up a counter."""
         counter = self._counter
         self._counter = counter + 1
-        out[:COUNTER_SIZE] = counter.to_bytes(COUNTER_SIZE, "big")
+        _COUNTER.pack_into(out, 0, counter)
         self._seal_cipher.seal_into(counter, plain, out[COUNTER_SIZE:])
 
     def rewind(self, now: float, floor: Floor | None = None) -> None:
@@ -319,21 +336,23 @@ class Endpoint:
 
     def deadline(self) -> float:
         """Return when `on_timer` wants to be called next."""
-        candidates = [self._sent_at + KEEPALIVE]
+        soonest = self._sent_at + KEEPALIVE
+        sending = self.sending
+        ack_due = self.receiving.ack_due
+        if ack_due is not None and ack_due < soonest:
+            soonest = ack_due
+        probe = sending.deadline()
+        if probe is not None and probe < soonest:
+            soonest = probe
         if self._pings_left:
-            candidates.append(self._ping_at + PING_AGAIN)
+            soonest = min(soonest, self._ping_at + PING_AGAIN)
         if self._asked_at:
-            candidates.append(self._asked_at + self._answer_within())
-        if self.receiving.ack_due is not None:
-            candidates.append(self.receiving.ack_due)
-        probe = self.sending.deadline()
-        if probe is not None:
-            candidates.append(probe)
-        if self.sending.starved:
-            candidates.append(self._starved_probe_at)
-        if self.state is State.DONE:
-            candidates.append(0.0 if self._done_heard and not self._done_owed else self._linger_until)
-        return min(candidates)
+            soonest = min(soonest, self._asked_at + self._answer_within())
+        if sending.starved:
+            soonest = min(soonest, self._starved_probe_at)
+        if self.state is _DONE:
+            soonest = min(soonest, 0.0 if self._done_heard and not self._done_owed else self._linger_until)
+        return soonest
 
     def on_timer(self, now: float) -> list[Event]:
         """Do what time asks for; `next_plain` may have packets afterwards."""

@@ -97,14 +97,14 @@ Frame = Data | Ack | Close | Ping | Pong | Done
 
 def encode(frame: Frame) -> bytes:
     """Return the bytes of one frame."""
+    if isinstance(frame, Ack):
+        largest, held_back, next_offset, window, ranges = frame
+        held = min(round(held_back * 1e6), MAX_HELD_US)
+        header = _ACK_HEADER.pack(ACK, largest, held, next_offset, window, len(ranges))
+        return header + b"".join(_RANGE.pack(start, end) for start, end in ranges) if ranges else header
     match frame:
         case Data(offset, data, ask):
             return DATA_HEADER.pack(DATA_ASK if ask else DATA, offset, len(data)) + data
-        case Ack(largest, held_back, next_offset, window, ranges):
-            held = min(round(held_back * 1e6), MAX_HELD_US)
-            return _ACK_HEADER.pack(ACK, largest, held, next_offset, window, len(ranges)) + b"".join(
-                _RANGE.pack(start, end) for start, end in ranges
-            )
         case Close(final, mode, reason):
             text = reason.encode()[:MAX_REASON]
             return _CLOSE_HEADER.pack(CLOSE, final, mode, len(text)) + text

@@ -15,6 +15,7 @@ from skywire_common.keys import Addr, PublicKey
 from structlog.typing import FilteringBoundLogger
 
 from skywire_node.apps.loop import AppLoop
+from skywire_node.apps.pipe import Turns
 from skywire_node.apps.ports import Ports, check_configured, check_distinct
 from skywire_node.apps.process import AppProcess
 from skywire_node.apps.restart import Restarts
@@ -66,6 +67,7 @@ class AppHost:
         public_key: PublicKey,
         dialler: Dialler,
         specs: Iterable[AppSpec],
+        turns: Turns,
         *,
         apps_path: Path,
         local_path: Path,
@@ -86,6 +88,7 @@ class AppHost:
         self.ports = Ports(rng.randrange(1 << 16))
         self.changed = changed
         self._dialler = dialler
+        self._turns = turns
         self._apps_path = apps_path.absolute()
         self._local_path = local_path.absolute()
         self._log = log
@@ -223,7 +226,7 @@ class AppHost:
             app.wanted = False
             raise
         log = self._log.bind(app=spec.app)
-        app.run = AppRun(spec, process, self.ports, self, log)
+        app.run = AppRun(spec, process, self.ports, self._turns, self, log)
         self.changed()
 
     def _spawn(self, spec: AppSpec) -> AppProcess:

@@ -45,12 +45,20 @@ class End(IntEnum):
     FULL = 2
 
 
+# Looking a member up in its enum is slow (Python 3.11), and these are asked for with every frame.
+_OPEN, _HALF, _FULL = End.OPEN, End.HALF, End.FULL
+
+
 class Confirm(Enum):
     """Whether the app knows the loop: an incoming one gets no data before the app has confirmed it."""
 
     NEEDED = "needed"
     ASKED = "asked"
     DONE = "done"
+
+
+_CONFIRMED = Confirm.DONE
+_SEND, _CLOSE, _CONFIRM_LOOP = FrameType.SEND, FrameType.CLOSE, FrameType.CONFIRM_LOOP
 
 
 class Pipe(Protocol):
@@ -87,13 +95,13 @@ class AppLoop:
         self.addr = LoopAddr(loop.local.port, loop.remote)
         self.prefix = appframes.send_prefix(self.addr)
         self.listed = False
-        self.app_end = End.OPEN
-        self.loop_end = End.OPEN
+        self.app_end = _OPEN
+        self.loop_end = _OPEN
         self.reason: Failure | None = None
         self._pipe = pipe
         self._window = window
         self._half_close = half_close
-        self.confirm = Confirm.DONE if confirmed else Confirm.NEEDED
+        self.confirm = _CONFIRMED if confirmed else Confirm.NEEDED
         self._inbox: deque[bytes | memoryview] = deque()
         self._waiting = 0  # bytes of `_inbox`
         self._room = RECEIVE_WINDOW
@@ -102,8 +110,8 @@ class AppLoop:
         self._taken: int | None = None
         self._held: deque[tuple[int, bytes]] = deque()
         self._end_id: int | None = None
-        self._told = End.OPEN
-        self._said = End.OPEN
+        self._told = _OPEN
+        self._said = _OPEN
         self._forgotten = False
 
     @property
@@ -117,7 +125,7 @@ class AppLoop:
 
     def send(self, request_id: int, data: bytes) -> None:
         """Give bytes of the app to the loop; the answer comes when the loop has room for more."""
-        if self.app_end or self.loop_end is End.FULL:
+        if self.app_end is not _OPEN or self.loop_end is _FULL:
             self._pipe.fail(request_id, self._why())
         elif self._writable:
             self._write(request_id, data)
@@ -126,35 +134,35 @@ class AppLoop:
 
     def end(self, request_id: int, half: bool) -> None:
         """End the app's direction, or both, after all that was sent before; answered when that is with the loop."""
-        wanted = End.HALF if half else End.FULL
+        wanted = _HALF if half else _FULL
         if self._end_id is not None:
             self._pipe.succeed(self._end_id)
         self.app_end = max(self.app_end, wanted)
         self._end_id = request_id
-        if wanted is End.FULL:
+        if wanted is _FULL:
             self._drop_inbox()
         self._finish_if_drained()
 
     def abandon(self, reason: Failure | None) -> None:
         """Go on without the app: orderly (None) deliver what it wrote, else end the loop with the reason."""
         self._forgotten = True
-        if self.loop_end is End.FULL:
+        if self.loop_end is _FULL:
             self._drop_inbox()
-        elif self.app_end is End.FULL:
+        elif self.app_end is _FULL:
             return
-        elif self.confirm is not Confirm.DONE or (reason is not None and self.app_end is End.OPEN):
+        elif self.confirm is not _CONFIRMED or (reason is not None and self.app_end is _OPEN):
             self.break_off(reason or Failure(ErrorCode.PORT_CLOSED, "the app has ended"))
-        elif reason is not None and self._told is End.OPEN:
+        elif reason is not None and self._told is _OPEN:
             # It had said all it had to say, but what it should still hear has nobody to hear it.
             self.break_off(reason)
         else:
-            self.app_end = End.FULL
+            self.app_end = _FULL
             self._drop_inbox()
             self._finish_if_drained()
 
     def break_off(self, reason: Failure) -> None:
         """End both directions at once, and tell the app why."""
-        if self.loop_end is not End.FULL:
+        if self.loop_end is not _FULL:
             self.loop.close(reason)
             self.on_closed(reason)
 
@@ -162,7 +170,7 @@ class AppLoop:
 
     def on_data(self, data: memoryview | bytes) -> None:
         """Queue bytes for the app."""
-        if self.app_end is End.FULL:
+        if self.app_end is _FULL:
             self.loop.consumed(len(data))
             return
         self._inbox.append(bytes(data))
@@ -186,18 +194,18 @@ class AppLoop:
 
     def on_end(self) -> None:
         """Note the end of the remote app's direction; the app is told after its last byte."""
-        if self.loop_end is End.OPEN:
-            self.loop_end = End.HALF
+        if self.loop_end is _OPEN:
+            self.loop_end = _HALF
             self._pipe.ready(self)
 
     def on_closed(self, reason: Failure | None) -> None:
         """Note the end of the loop; requests that waited for it fail, and the app is told after the last byte."""
-        if self.loop_end is End.FULL:
+        if self.loop_end is _FULL:
             return
-        self.loop_end = End.FULL
+        self.loop_end = _FULL
         self.reason = reason
         if self._taken is not None:
-            if reason is None and self._said is End.FULL:
+            if reason is None and self._said is _FULL:
                 self._pipe.succeed(self._taken)
             else:
                 self._pipe.fail(self._taken, self._why())
@@ -218,8 +226,8 @@ class AppLoop:
 
     def sendable(self, share: int) -> bool:
         """Whether there is a frame for the app now, of which at most `share` may be unanswered."""
-        if self.confirm is not Confirm.DONE:
-            return self.confirm is Confirm.NEEDED and self.loop_end is not End.FULL
+        if self.confirm is not _CONFIRMED:
+            return self.confirm is Confirm.NEEDED and self.loop_end is not _FULL
         if self._inbox:
             return self._unanswered < min(self._window, share)
         # The original handles frames on threads of their own: a Close must not overtake the last Send.
@@ -230,29 +238,29 @@ class AppLoop:
         if self.confirm is Confirm.NEEDED:
             self.confirm = Confirm.ASKED
             body = appframes.encode_confirm(self.loop.local, self.loop.remote)
-            return appframes.frame(FrameType.CONFIRM_LOOP, request_id, body), FrameType.CONFIRM_LOOP, 0
+            return appframes.frame(_CONFIRM_LOOP, request_id, body), _CONFIRM_LOOP, 0
         if self._inbox:
             payload = self._next_payload()
             self._waiting -= len(payload)
             self._unanswered += 1
-            return appframes.send(self.prefix, request_id, payload), FrameType.SEND, len(payload)
+            return appframes.send(self.prefix, request_id, payload), _SEND, len(payload)
         self._told = self._end_to_tell()
         reason = str(self.reason) if self.reason is not None and self._half_close else ""
-        close = appframes.Close(self.addr, half=self._told is End.HALF, reason=reason)
+        close = appframes.Close(self.addr, half=self._told is _HALF, reason=reason)
         self._forget_if_told()
-        return appframes.frame(FrameType.CLOSE, request_id, appframes.encode_close(close)), FrameType.CLOSE, 0
+        return appframes.frame(_CLOSE, request_id, appframes.encode_close(close)), _CLOSE, 0
 
     def answered(self, kind: FrameType, size: int, failure: Failure | None) -> None:
         """Note the app's answer to a frame."""
-        if kind is FrameType.CONFIRM_LOOP:
-            self.confirm = Confirm.DONE
-        elif kind is FrameType.SEND:
+        if kind is _CONFIRM_LOOP:
+            self.confirm = _CONFIRMED
+        elif kind is _SEND:
             self._unanswered -= 1
             self._consumed(size)
-        if failure is not None and kind is not FrameType.CLOSE and self.app_end is not End.FULL:
+        if failure is not None and kind is not _CLOSE and self.app_end is not _FULL:
             # An app that refuses bytes has lost them: what follows would come after a gap.
             self._drop_inbox()
-            self.app_end = self._told = End.FULL
+            self.app_end = self._told = _FULL
             self.break_off(failure)
             self._forget_if_told()
         self._pipe.ready(self)
@@ -260,7 +268,7 @@ class AppLoop:
     def _write(self, request_id: int, data: bytes) -> None:
         # An empty Send is answered in its turn.
         self._writable = self.loop.write(data) if data else True
-        if self.loop_end is End.FULL:
+        if self.loop_end is _FULL:
             self._pipe.fail(request_id, self._why())
         elif self._writable:
             self._pipe.succeed(request_id)
@@ -270,9 +278,9 @@ class AppLoop:
     def _finish_if_drained(self) -> None:
         if self._held:
             return
-        if self.loop_end is not End.FULL and self.app_end > self._said:
+        if self.loop_end is not _FULL and self.app_end > self._said:
             self._said = self.app_end
-            if self.app_end is End.FULL:
+            if self.app_end is _FULL:
                 self.loop.close()
             else:
                 self.loop.finish()
@@ -297,7 +305,7 @@ class AppLoop:
     def _consumed(self, size: int) -> None:
         """Grant the loop what the app took; more while its room may grow, less while it is over its share."""
         self._pipe.queue(-size)
-        if self.loop_end is not End.FULL:
+        if self.loop_end is not _FULL:
             change = max(min(self._pipe.share - self._room, size), -size)
             self._room += change
             self.loop.consumed(size + change)
@@ -309,16 +317,16 @@ class AppLoop:
             self._consumed(size)
 
     def _end_to_tell(self) -> End:
-        if self.app_end is End.FULL:
-            return End.OPEN
-        if self.loop_end is End.FULL:
-            both_ended = self.app_end is End.HALF and self._told is End.HALF and self.reason is None
-            return self._told if both_ended else End.FULL
-        return self.loop_end if self._half_close else End.OPEN
+        if self.app_end is _FULL:
+            return _OPEN
+        if self.loop_end is _FULL:
+            both_ended = self.app_end is _HALF and self._told is _HALF and self.reason is None
+            return self._told if both_ended else _FULL
+        return self.loop_end if self._half_close else _OPEN
 
     def _forget_if_told(self) -> None:
         told = self.confirm is Confirm.NEEDED or (not self._inbox and self._end_to_tell() <= self._told)
-        if self.loop_end is End.FULL and told and not self._forgotten:
+        if self.loop_end is _FULL and told and not self._forgotten:
             self._forgotten = True
             self._pipe.forget(self)
 

@@ -1,7 +1,8 @@
 """The node's ends of an app's pipe, and the session between them.
 
-Reads go straight into the session's buffer; answers to many frames of one read leave in one write. The pipe to the app
-is written as far as it takes, the rest when it can: until then no more frames are made.
+Reads go straight into the session's buffer; what they cause is served in one go when the read is done, links first,
+and answers to many frames leave in one write. The pipe to the app is written as far as it takes, the rest when it can:
+until then no more frames are made.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from typing import Protocol
 
 from skywire_common.appframes import FrameBuffer
 
@@ -18,18 +20,34 @@ from skywire_node.apps.session import AppSession, State
 MAX_PARTS = 1_024
 
 
+_CLOSED = State.CLOSED  # looking a member up in its enum is slow (Python 3.11)
+
+
+class Turns(Protocol):
+    """Who serves loops, links and pipes after a read (`routing.flow.Flow`)."""
+
+    def begin(self) -> None:
+        """A pipe hands over what it read."""
+
+    def end(self) -> None:
+        """All of it was handed over."""
+
+    def answer(self, pipe: AppPipe) -> None:
+        """Have the pipe flushed after the present reading."""
+
+
 class AppPipe:
     """Run a session over two non-blocking descriptors; owns them. `ended` is called once, when no more will come."""
 
-    def __init__(self, from_app: int, to_app: int, ended: Callable[[], None]) -> None:
+    def __init__(self, from_app: int, to_app: int, turns: Turns, ended: Callable[[], None]) -> None:
         self._from_app = from_app
         self._to_app = to_app
+        self._turns = turns
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._buffer = FrameBuffer()
         self._session: AppSession | None = None
         self._parts: list[bytes] = []
-        self._scheduled = False
         self._reading = False
         self.blocked_since: float | None = None
         self.last_read = self._loop.time()
@@ -42,9 +60,8 @@ class AppPipe:
 
     def wake(self) -> None:
         """Ask the session for frames soon."""
-        if not self._scheduled and self._to_app >= 0:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+        if self._to_app >= 0 and self.blocked_since is None:
+            self._turns.answer(self)
 
     def drain(self) -> None:
         """Read what an ended app has left in the pipe."""
@@ -57,7 +74,11 @@ class AppPipe:
         self._close_writing()
 
     def _readable(self) -> None:
-        self._read()
+        self._turns.begin()
+        try:
+            self._read()
+        finally:
+            self._turns.end()
 
     def _read(self) -> bool:
         """Handle what one read gives; False if there is nothing now, or nothing any more."""
@@ -73,14 +94,13 @@ class AppPipe:
             return False
         self.last_read = self._loop.time()
         self._buffer.filled(size)
-        # Bytes that go on to others leave first: their writes were scheduled before the answers'.
         session.feed(self._buffer)
-        if session.state is State.CLOSED:
+        if session.state is _CLOSED:
             self._end()
         return True
 
-    def _flush(self) -> None:
-        self._scheduled = False
+    def flush(self) -> None:
+        """Write what the session has for the app, as far as the pipe takes it; the rest follows by itself."""
         session = self._session
         if session is None or self._to_app < 0 or self.blocked_since is not None:
             return
@@ -89,7 +109,7 @@ class AppPipe:
                 self._parts = parts
             if not self._write():
                 return
-        if session.state is State.CLOSED:
+        if session.state is _CLOSED:
             # The app has been told why; it sees the end now.
             self._close_writing()
 
@@ -120,7 +140,7 @@ class AppPipe:
     def _writable(self) -> None:
         self._loop.remove_writer(self._to_app)
         self.blocked_since = None
-        self._flush()
+        self.flush()
 
     def _end(self) -> None:
         if self._reading:

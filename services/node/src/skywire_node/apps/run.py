@@ -21,7 +21,7 @@ from skywire_common.keys import Addr
 from structlog.typing import FilteringBoundLogger
 
 from skywire_node.apps.output import Output
-from skywire_node.apps.pipe import AppPipe
+from skywire_node.apps.pipe import AppPipe, Turns
 from skywire_node.apps.ports import Ports
 from skywire_node.apps.process import AppProcess, Exit
 from skywire_node.apps.restart import RestartPolicy
@@ -82,7 +82,13 @@ class AppRun:
     """A Shell to its session. `ended` is done once the process is gone and its loops are told."""
 
     def __init__(
-        self, spec: AppSpec, process: AppProcess, ports: Ports, outside: Outside, log: FilteringBoundLogger
+        self,
+        spec: AppSpec,
+        process: AppProcess,
+        ports: Ports,
+        turns: Turns,
+        outside: Outside,
+        log: FilteringBoundLogger,
     ) -> None:
         self.spec = spec
         self.pid = process.pid
@@ -99,7 +105,7 @@ class AppRun:
         self._dials: set[asyncio.Task[None]] = set()
         self._why_stopped: Failure | None = None
         self._output = Output(process.output, log)
-        self._pipe = AppPipe(process.from_app, process.to_app, self._pipe_ended)
+        self._pipe = AppPipe(process.from_app, process.to_app, turns, self._pipe_ended)
         self.session = AppSession(spec.app, spec.version, self, spec.limits)
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(INIT_TIMEOUT_S, self._no_init)
         process.exited.add_done_callback(self._process_ended)

@@ -49,6 +49,11 @@ class State(Enum):
     CLOSED = "CLOSED"
 
 
+# Looking a member up in its enum is slow (Python 3.11), and these are asked for with every frame.
+_READY, _CLOSED = State.READY, State.CLOSED
+_ASKS_TO_CONFIRM = FrameType.CONFIRM_LOOP
+
+
 @dataclass(frozen=True)
 class Limits:
     """What one app can make the node hold: loops, incoming loops it has not confirmed, bytes that wait for it."""
@@ -81,6 +86,7 @@ class AppSession:
         self.name = name
         self.version = version
         self.state = State.INIT
+        self._handlers = self._HANDLERS[State.INIT]
         self.reason: Failure | None = None
         self.loops: dict[LoopAddr, AppLoop] = {}
         self.queued = 0
@@ -106,9 +112,9 @@ class AppSession:
         """Handle every whole frame of the buffer; what no app may send closes the session with the reason."""
         request_id = appframes.NO_ID
         try:
-            while self.state is not State.CLOSED and (frame := buffer.next()) is not None:
+            while self.state is not _CLOSED and (frame := buffer.next()) is not None:
                 request_id = frame.id
-                handler = self._HANDLERS[self.state].get(frame.type)
+                handler = self._handlers.get(frame.type)
                 if handler is None:
                     raise DecodeError(self._out_of_place(frame))
                 handler(self, request_id, frame.body)
@@ -210,7 +216,7 @@ class AppSession:
 
     def ready(self, loop: AppLoop) -> None:
         """Let the loop take its turn at the pipe."""
-        if not loop.listed and self.state is State.READY:
+        if not loop.listed and self.state is _READY:
             loop.listed = True
             self._ready.append(loop)
             self._shell.wake()
@@ -222,7 +228,7 @@ class AppSession:
 
     def queue(self, size: int) -> bool:
         """Count bytes that wait for the app."""
-        if self.state is State.READY:
+        if self.state is _READY:
             self.queued += size
         return self.queued <= OVERCOMMIT * self._limits.queued
 
@@ -239,7 +245,7 @@ class AppSession:
             self._unconfirmed -= 1
 
     def _answer(self, frame: bytes) -> None:
-        if self.state is State.READY:
+        if self.state is _READY:
             self._replies.append(frame)
             self._shell.wake()
 
@@ -257,6 +263,7 @@ class AppSession:
         self._window = min(init.window, MAX_WINDOW)
         self._half_close = init.half_close
         self.state = State.READY
+        self._handlers = self._HANDLERS[State.READY]
         self.succeed(request_id)
         self._shell.ready()
 
@@ -309,7 +316,7 @@ class AppSession:
             raise DecodeError(f"an answer to request {request_id}, which nobody made")
         loop, kind, size = asked
         self._free.append(request_id)
-        if kind is FrameType.CONFIRM_LOOP:
+        if kind is _ASKS_TO_CONFIRM:
             self._unconfirmed -= 1
         loop.answered(kind, size, failure)
         if self._ready:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import time
 from typing import Protocol, cast
@@ -28,6 +29,7 @@ PING_AFTER = 10.0  # seconds of silence
 DEAD_AFTER = 25.0  # seconds of silence
 ROUTE_ERRORS_PER_SECOND = 50
 _EARLY_BUFFER = 1024
+_PACKETS = Kind.PACKETS  # looking a member up in its enum takes longer than all else a record needs (Python 3.11)
 _USER_TIMEOUT_MS = 20_000
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4))
 
@@ -79,6 +81,7 @@ class Link(asyncio.BufferedProtocol):
         self._handshake: LinkHandshake | None = handshake
         self._early = bytearray(_EARLY_BUFFER)
         self._transport: asyncio.Transport | None = None
+        self._socket = -1  # the descriptor of a plain socket
         self._reader: RecordReader | None = None
         self._writer: RecordWriter | None = None
         self._dirty = False
@@ -95,7 +98,11 @@ class Link(asyncio.BufferedProtocol):
             return
         self._transport.set_write_buffer_limits(high=OWN_QUEUE, low=OWN_QUEUE // 4)
         self.address = _shown(transport.get_extra_info("peername"))
-        _tune(transport.get_extra_info("socket"))
+        plain = transport.get_extra_info("socket")
+        if plain is not None:
+            if transport.get_extra_info("sslcontext") is None:
+                self._socket = plain.fileno()
+            _tune(plain)
         if self._handshake is not None and (first := self._handshake.begin()):
             self._transport.write(first)
 
@@ -157,7 +164,7 @@ class Link(asyncio.BufferedProtocol):
         self._user.on_reading(self)
         try:
             for kind, body in reader.advance(size):
-                if kind != Kind.PACKETS:
+                if kind != _PACKETS:
                     self._take(kind, bytes(body))
                 elif self.active:
                     self.packets_received += self._user.on_packets(self, body, now)
@@ -179,9 +186,19 @@ class Link(asyncio.BufferedProtocol):
     # -- sending; what is called on a link that is over does nothing
 
     def _write(self, record: bytearray) -> None:
-        if self._transport is not None:
-            self.bytes_sent += len(record)
-            self._transport.write(record)
+        transport = self._transport
+        if transport is None:
+            return
+        self.bytes_sent += len(record)
+        rest: bytearray | memoryview = record
+        # uvloop writes at the end of its turn, after all else that is ready; the next hop should not wait so long.
+        if self._socket >= 0 and not transport.get_write_buffer_size() and not transport.is_closing():
+            with contextlib.suppress(OSError):  # no room now, or an end that the transport will find out itself
+                written = os.write(self._socket, record)
+                if written == len(record):
+                    return
+                rest = memoryview(record)[written:]
+        transport.write(rest)
 
     @property
     def queued(self) -> int:
@@ -273,10 +290,8 @@ def _shown(peer: object) -> str:
     return f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "")
 
 
-def _tune(sock: socket.socket | None) -> None:
+def _tune(sock: socket.socket) -> None:
     """Let the kernel notice dead peers too."""
-    if sock is None:
-        return
     with contextlib.suppress(OSError):  # a connection that is already over
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _KEEPALIVE:

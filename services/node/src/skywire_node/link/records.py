@@ -20,6 +20,7 @@ not verify means that the stream is broken. Many small packets share one record:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 
@@ -28,7 +29,8 @@ from skywire_common.errors import DecodeError, LinkError, LocalError
 from skywire_common.noise import MAX_PLAINTEXT, TAG_SIZE, Cipher
 from skywire_common.packet import HEADER, HEADER_SIZE
 
-LENGTH_SIZE = 2
+_LENGTH = struct.Struct(">H")
+LENGTH_SIZE = _LENGTH.size
 MIN_SEALED = TAG_SIZE + 1
 MAX_BODY = MAX_PLAINTEXT - 1
 READ_BUFFER = 256 * 1024
@@ -107,7 +109,7 @@ class RecordWriter:
     def _seal(self, plain: bytes | memoryview) -> None:
         size = len(plain) + TAG_SIZE
         record = bytearray(LENGTH_SIZE + size)
-        record[:LENGTH_SIZE] = size.to_bytes(LENGTH_SIZE, "big")
+        _LENGTH.pack_into(record, 0, size)
         self._cipher.seal_into(self._counter, plain, memoryview(record)[LENGTH_SIZE:])
         self._counter += 1
         self._write(record)

@@ -181,18 +181,24 @@ class RoutedLoop:
             else:
                 self.endpoint.ping_again(now)
         self._act(events)
-        if self.state != "CLOSED":
+        if self.state == "CLOSED":
+            return
+        if self.endpoint.due(now) or self.endpoint.sending.blocked:
             self.host.wake(self)
+        else:
+            self._arm()
 
     def _act(self, events: Sequence[Delivered | Ended | Closed | Dropped]) -> None:
         for event in events:
+            if isinstance(event, Delivered):
+                data = event.data
+                self.bytes_received += len(data)
+                if self._reader is not None:
+                    self._reader.on_data(data)
+                else:
+                    self._early.append(bytes(data))  # the window bounds it
+                continue
             match event:
-                case Delivered(data):
-                    self.bytes_received += len(data)
-                    if self._reader is not None:
-                        self._reader.on_data(data)
-                    else:
-                        self._early.append(bytes(data))  # the window bounds it
                 case Ended():
                     self._tell(lambda reader: reader.on_end())
                 case Closed(reason):

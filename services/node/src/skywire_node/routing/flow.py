@@ -1,7 +1,8 @@
-"""Who may send next: the node's own loops in turn, then every link that holds packets is written.
+"""Who may send next: the node's own loops in turn, then every link and pipe that holds something is written.
 
-Reading from one socket or pipe may touch many loops and links. Each is noted here once and served once the reading is
-done, so that many small packets leave in one record and no loop can keep the others waiting: a turn is TURN packets.
+Reading from one socket or pipe may touch many loops, links and apps. Each is noted here once and served once the
+reading is done, so that many small packets leave in one record and no loop can keep the others waiting: a turn is TURN
+packets. Links come before pipes: what goes on to another node is not kept waiting by an answer to an app.
 """
 
 from __future__ import annotations
@@ -20,19 +21,20 @@ class Sender(Protocol):
 
 
 class Flushable(Protocol):
-    """A link as the flow sees it."""
+    """A link or an app's pipe as the flow sees it."""
 
     def flush(self) -> None:
         """Write what was collected."""
 
 
 class Flow:
-    """Loops that have something to send, links that have something to write."""
+    """Loops that have something to send, links and pipes that have something to write."""
 
     def __init__(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._call_soon = call_soon
         self._loops: dict[Sender, None] = {}  # in order of their turns
         self._links: dict[Flushable, None] = {}
+        self._pipes: dict[Flushable, None] = {}
         self._scheduled = False
 
     def wake(self, loop: Sender) -> None:
@@ -49,8 +51,13 @@ class Flow:
         self._links[link] = None
         self._schedule()
 
+    def answer(self, pipe: Flushable) -> None:
+        """Note that there is something for the app at the other end of the pipe."""
+        self._pipes[pipe] = None
+        self._schedule()
+
     def begin(self) -> None:
-        """A link hands over what it read: serve nobody before `end`."""
+        """A link or a pipe hands over what it read: serve nobody before `end`."""
         self._scheduled = True
 
     def end(self) -> None:
@@ -63,10 +70,18 @@ class Flow:
             self._call_soon(self._run)
 
     def _run(self) -> None:
-        self._scheduled = False
-        loops, self._loops = self._loops, {}
-        while loops:
-            loops = {loop: None for loop in loops if loop.send(TURN)}
-        links, self._links = self._links, {}
-        for link in links:
-            link.flush()
+        self._scheduled = True
+        try:
+            loops, self._loops = self._loops, {}
+            while loops:
+                loops = {loop: None for loop in loops if loop.send(TURN)}
+            links, self._links = self._links, {}
+            for link in links:
+                link.flush()
+            pipes, self._pipes = self._pipes, {}
+            for pipe in pipes:
+                pipe.flush()
+        finally:
+            self._scheduled = False
+        if self._loops or self._links or self._pipes:  # what serving them has caused
+            self._schedule()

@@ -9,6 +9,7 @@ No I/O, no clock: links are seen through `Outlet`, loops through `deliver`, `now
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
@@ -23,7 +24,7 @@ from skywire_node.routing.leases import Installed
 from skywire_node.routing.table import RoutingTable
 
 _ROUTE_ID_AT = 2
-_ROUTE_ID_SIZE = 4
+_ROUTE_ID = struct.Struct(">I")
 
 
 class Outlet(Protocol):
@@ -106,7 +107,7 @@ class Router:
                     self._refuse(link, route_id, refused or DropReason.UNKNOWN_ROUTE)
                     rule = None
                 else:
-                    next_id = rule.next_id.to_bytes(_ROUTE_ID_SIZE, "big")
+                    next_id = _ROUTE_ID.pack(rule.next_id)
                     if not rule.used:
                         self._table.commit(route_id, rule, now)
                     rule.used = now
