@@ -41,7 +41,7 @@ async def skywire(net: Testnet, *line: str) -> tuple[int, Any]:
 async def test_a_node_that_is_well(net: Testnet) -> None:
     code, shown = await skywire(net, "status", "--wait", "30")
     assert (code, shown["state"], shown["reasons"]) == (0, "READY", [])
-    assert await skywire(net, "node", "transports", "types") == (0, [{"type": "tcp"}])
+    assert await skywire(net, "node", "transports", "types") == (0, [{"type": "tcp"}, {"type": "grpc"}])
     code, (look,) = 0, [(await skywire(net, "top", "--count", "1", "--interval", "0.2"))[1]]
     assert look["transports"][0]["sent_per_s"] >= 0
     assert (await skywire(net, "node", "transports", "list", "--state", "DOWN"))[1] == []

@@ -66,10 +66,11 @@ def node(
         "setup_nodes": [peer.document() for peer in setup_nodes],
         "trusted_nodes": [peer.public_key for peer in setup_nodes],
         "transports": [
-            {"public_key": keys[link.acceptor], "type": "tcp", "public": True, **_address(plan, link)}
+            {"public_key": keys[link.acceptor], "type": plan.transport_type, "public": True, **_address(plan, link)}
             for link in plan.links
             if link.dialler == index
         ],
+        "transport_types": [{"type": name, "listen": ANY_PORT} for name in (plan.transport_type,) if name != "tcp"],
         "apps": [
             {
                 "app": app.name,

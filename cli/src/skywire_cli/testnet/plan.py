@@ -24,7 +24,7 @@ class Topology(StrEnum):
 
 
 class Link(NamedTuple):
-    """A public `tcp` transport between two nodes."""
+    """A public transport between two nodes."""
 
     dialler: int
     acceptor: int
@@ -52,7 +52,7 @@ class Plan:
 
     `addresses` says where the dialler finds some links (host:port), for one that passes something on its way; for the
     others the discovery is asked, which is told `announced_link` by every node if there is one. `limits` goes into
-    every node's config.
+    every node's config. All links are of one `transport_type`.
     """
 
     nodes: int
@@ -63,6 +63,7 @@ class Plan:
     addresses: Mapping[Link, str] = field(default_factory=dict)
     announced_link: str = ""
     limits: Mapping[str, float] = field(default_factory=dict)
+    transport_type: str = "tcp"
 
     def __post_init__(self) -> None:
         if not 1 <= self.nodes <= MAX_NODES:
