@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from skywire_common.curve import SecretKey
 from stacks import pytest_timeout_cancel_timer, pytest_timeout_set_timer
 
@@ -27,6 +28,10 @@ if os.environ.get("SKYWIRE_LOOP") == "uvloop":
 
         return {"uvloop": uvloop.new_event_loop}
 
+
+# How long an example takes is the machine's affair; a test that hangs is ended by its time-out.
+settings.register_profile("skywire", deadline=None)
+settings.load_profile("skywire")
 
 _SYSTEM = Path(__file__).parent / "system"
 

@@ -140,8 +140,16 @@ class AppSession:
             self._asked[request_id] = (loop, kind, payload)
             frames.append(frame)
             size += len(frame)
-            ready.append(loop)
+            if loop.sendable(share):
+                ready.append(loop)
+            else:
+                loop.listed = False
         return frames
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `take` may have frames."""
+        return bool(self._replies) or bool(self._ready and self._free)
 
     @property
     def stalled(self) -> int:

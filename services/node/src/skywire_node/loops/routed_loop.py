@@ -235,6 +235,9 @@ class RoutedLoop:
                 more = False
                 break
             sent += 1
+            if not endpoint.due(now):
+                more = False
+                break
         if endpoint.sending.unblocked():
             self._tell(lambda reader: reader.on_writable())
         self._arm()
