@@ -49,11 +49,11 @@ lint: setup  ## ruff, mypy --strict, import-linter, buf, the lock has no address
 	cd protos && ../$(BIN)/buf breaking --against baseline.binpb
 	@if grep -n '://' requirements.lock; then echo 'requirements.lock names an address'; exit 1; fi
 
-# A file's tests stay together, in their order: they share what it sets up.
+# The tests of a file stay together, in their order: they share what it sets up. A worker that dies ends the run.
 WORKERS ?= 3
 
 test: setup  ## every test: unit, vectors, simulation, fuzz, contract, real processes
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-slow: setup  ## the tests that take long: leases, silent and slow links, 1,000 dials from both ends
 	$(BIN)/python -m pytest -m slow
