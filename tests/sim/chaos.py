@@ -19,7 +19,7 @@ from skywire_setup_node.attempt import STEP_SECONDS
 PORT = 40
 MENDED_SECONDS = 45.0  # in which every loop goes on after all is mended: a reroute's longest pause, a link's silence
 CLOSED_SECONDS = 30.0
-LEASES_SECONDS = 400.0
+LEASES_SECONDS = 250.0
 
 
 def network(rng: random.Random) -> tuple[list[str], list[tuple[str, str]]]:

@@ -18,7 +18,7 @@ from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_common.rules import ForwardRule, PlacedRule
-from skywire_node.routing.table import RoutingTable
+from skywire_node.routing.table import RESTORED_SECONDS, RoutingTable
 from skywire_node.state import migrate, schema
 from skywire_node.state.keeping import RuleKeeper
 from skywire_node.state.store import FILE_NAME, KeptTransport, Store
@@ -67,7 +67,7 @@ async def test_rules_come_back(tmp_path: Path) -> None:
     assert {n: rule.rule for n, rule in after.rules.items()} == {n: rule.rule for n, rule in table.rules.items()}
     assert gone not in after.rules
     assert (after.rules[used].packets, after.rules[used].bytes) == (1, 99)
-    assert after.rules[used].lapses == NOW + 5 + 7195
+    assert after.rules[used].lapses == NOW + 5 + RESTORED_SECONDS
     assert after.rules[used].owner == REMOTE
 
 

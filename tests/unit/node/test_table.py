@@ -377,11 +377,23 @@ def test_what_is_kept_comes_back_and_goes_on(world: World) -> None:
     assert after.table.take_changed() == set()
     after.later(15)
     assert [route_id for route_id, _ in after.table.expire(after.now)] == [unused]
+    assert after.table.next_expiry == after.now - 15 + module.RESTORED_SECONDS
+    again = [after.table.keep(used, after.now, after.epoch)]
+    after.table.touch(used, after.table.rules[used], after.now, 1)
+    after.later(6000)
+    assert after.table.expire(after.now) == []
     assert [route_id for route_id, _ in after.table.remove(setup, [used], edge=EDGE)] == [used]
 
-    idle = World(idle_limit=60.0)
+    # What nobody uses again is gone soon, however often the node is started.
+    twice = World()
+    assert twice.table.restore([row for row in again if row], twice.now, world.epoch + 40) == 1
+    twice.later(module.RESTORED_SECONDS - 20)
+    assert [route_id for route_id, _ in twice.table.expire(twice.now)] == [used]
+    assert twice.table.orphaned(twice.now) == 0
+
+    idle = World(idle_limit=10.0)
     idle.table.restore(kept, idle.now, world.epoch + 20)
-    idle.later(60)
+    idle.later(10)
     assert {route_id for route_id, _ in idle.table.expire(idle.now)} == {used, unused}
 
     late = World()

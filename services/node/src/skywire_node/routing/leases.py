@@ -122,6 +122,5 @@ class Kept(NamedTuple):
     rule: Rule
     from_transport: UUID | None
     lapses: float
-    used: bool
     packets: int
     bytes: int

@@ -5,6 +5,7 @@ Theory of operation. A set-up first reserves route ids, then installs rules unde
     reserve ──30 s──▶ gone          install ──30 s without a packet──▶ gone
        └─install─▶ rule (unused) ─touch─▶ rule (used) ──expiry, or idle limit──▶ gone
                         └──────renew: expiry moves on──────┘
+    restore ──60 s without a packet──▶ gone; else as above
 
 What one set-up holds here is one `Setup`, kept under `owner key ‖ set-up id`: two setup nodes that serve the same
 set-up one after the other never undo each other's work. A heap orders set-ups by the earliest instant at which any
@@ -33,6 +34,8 @@ from skywire_node.routing.leases import SETUP_ID_SIZE, Installed, Kept, Setup
 
 RESERVATION_SECONDS = 30.0
 UNUSED_SECONDS = 30.0
+# Loops ping through all hops every 30 s, and one whose way was lost tries for as long as this by default.
+RESTORED_SECONDS = 60.0
 MAX_TIME_TO_LIVE = 24 * 3600
 # An expiry comes from the setup node's clock, which may be this much ahead of ours.
 CLOCK_SLACK = 900
@@ -302,7 +305,6 @@ class RoutingTable:
         rule = self.rules.get(route_id)
         if rule is None or rule.kind == APP_TYPE or rule.from_transport is None:
             return None
-        used = rule.lapses >= rule.expires
         lapses = epoch_now + (rule.lapses - now)
         return Kept(
             route_id,
@@ -312,13 +314,16 @@ class RoutingTable:
             rule.rule,
             rule.from_transport,
             lapses,
-            used,
             rule.packets,
             rule.bytes,
         )
 
     def restore(self, kept: Iterable[Kept], now: float, epoch_now: float) -> int:
-        """Take back, into an empty table, what was kept and has not lapsed; return how many rules that is."""
+        """Take back, into an empty table, what was kept and has not lapsed; return how many rules that is.
+
+        Each has to be used again within RESTORED_SECONDS: its loop may have ended meanwhile and told nobody here.
+        """
+        unused = now + min(RESTORED_SECONDS, self.idle_limit or inf)
         for row in kept:
             if row.lapses <= epoch_now or row.route_id in self.rules or len(self.rules) >= self._max_rules:
                 continue
@@ -332,8 +337,7 @@ class RoutingTable:
             lapses = now + (row.lapses - epoch_now)
             expires = now + min(row.rule.expiry - epoch_now, MAX_TIME_TO_LIVE + CLOCK_SLACK)
             rule = self._place(PlacedRule(row.route_id, row.rule, row.from_transport), setup, expires)
-            rule.lapses = expires if row.used else min(lapses, expires)
-            rule.used = now if row.used else 0.0
+            rule.lapses = min(lapses, expires, unused)
             rule.packets, rule.bytes = row.packets, row.bytes
             setup.due = min(setup.due, self._dies(row.route_id, setup) or now)
         self._heap = list(self._setups.values())

@@ -21,7 +21,6 @@ TABLES = (
         rule BLOB NOT NULL,
         from_transport BLOB NOT NULL,
         lapses FLOAT NOT NULL,
-        used BOOLEAN NOT NULL,
         packets INTEGER NOT NULL,
         bytes INTEGER NOT NULL,
         edges BLOB NOT NULL,

@@ -265,7 +265,7 @@ def _kept(row: tuple[Any, ...]) -> Kept | None:
     except DecodeError:
         return None
     transport = UUID(bytes=row[Kept._fields.index("from_transport")])
-    return kept._replace(rule=rule, from_transport=transport, used=bool(kept.used))
+    return kept._replace(rule=rule, from_transport=transport)
 
 
 def _transport(row: KeptTransport) -> KeptTransport:

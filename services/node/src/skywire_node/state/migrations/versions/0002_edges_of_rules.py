@@ -1,4 +1,9 @@
-"""The edges of each rule's loop. Rules kept before name none, and nobody could renew them: their loops find others."""
+"""The edges of each rule's loop, and no longer whether it was used: each has to be used again after a restart.
+
+Rules kept before name no edges, and nobody could renew them: their loops find others.
+"""
+
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,7 +14,7 @@ branch_labels = None
 depends_on = None
 
 
-def _make(*edges: sa.Column[bytes]) -> None:
+def _make(*more: sa.Column[Any]) -> None:
     op.drop_table("rules")
     op.create_table(
         "rules",
@@ -19,10 +24,9 @@ def _make(*edges: sa.Column[bytes]) -> None:
         sa.Column("rule", sa.LargeBinary, nullable=False),
         sa.Column("from_transport", sa.LargeBinary, nullable=False),
         sa.Column("lapses", sa.Float, nullable=False),
-        sa.Column("used", sa.Boolean, nullable=False),
         sa.Column("packets", sa.Integer, nullable=False),
         sa.Column("bytes", sa.Integer, nullable=False),
-        *edges,
+        *more,
     )
 
 
@@ -31,4 +35,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    _make()
+    _make(sa.Column("used", sa.Boolean, nullable=False))
