@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 import socket as sockets
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from skywire_cli.doctor.checks import LEAST_FREE, judge
 from skywire_cli.doctor.facts import Facts, PeerFact
 from skywire_cli.doctor.gather import gather
+from skywire_cli.doctor.ports import Taken, taken
 from skywire_cli.doctor.repairs import repair
 from skywire_cli.status import judged, lines
 
@@ -122,6 +124,13 @@ FAULTS = [
     ("SOCKET_STALE", change(summary=None, silent="UNAVAILABLE"), "rm /n/admin.sock"),
     ("NODE_SILENT", change(summary=None, silent="DEADLINE"), "log"),
     ("NODE_NOT_RUNNING", change(summary=None, socket_exists=False), "skywire-node --config /n/config.json"),
+    (
+        "PORT_TAKEN",
+        change(
+            summary=None, silent="UNAVAILABLE", taken=[Taken("interfaces.link", "h:7000", "is taken", "nginx (pid 7)")]
+        ),
+        "stop nginx (pid 7), or change interfaces.link in /n/config.json",
+    ),
     ("KEY_DIFFERS", change(public_key=OTHER), "restart"),
     ("LINK_PORT_CLOSED", change(link_open=False), "firewall"),
     ("DEGRADED", put("summary", "reasons", value=["rules are not kept: disk"]), "skywire logs"),
@@ -167,7 +176,7 @@ def test_a_planted_fault_is_found_with_its_repair(code: str, plant: Callable[[Fa
     assert found, findings
     assert repair_says in found[0].repair
     # One fault is one finding; only a missing transport has a second side.
-    assert {one.code for one in findings} <= {code, "TRANSPORT_MISSING"}
+    assert {one.code for one in findings} <= {code, "TRANSPORT_MISSING", "SOCKET_STALE" if facts.taken else code}
 
 
 def test_a_dead_neighbour_is_told_from_an_unreachable_one() -> None:
@@ -213,6 +222,28 @@ async def test_faults_of_files_are_gathered_and_repaired(tmp_path: Path) -> None
     assert await asyncio.to_thread(key.stat)
     # With a key that may be read the discovery is asked, and nobody is there.
     assert "DISCOVERY_AWAY" in after
+
+
+def test_a_taken_port_is_told_with_its_holder() -> None:
+    holder = sockets.socket()
+    holder.bind(("127.0.0.1", 0))
+    holder.listen()
+    port = holder.getsockname()[1]
+    free = sockets.socket()
+    free.bind(("127.0.0.1", 0))
+    document = {
+        "interfaces": {"link": f"127.0.0.1:{port}", "control": "127.0.0.1:0", "metrics": "192.0.2.1:7"},
+        "transport_types": [{"type": "grpc", "listen": f"0.0.0.0:{port}"}, {"type": "other"}],
+    }
+    try:
+        link, metrics, grpc = taken(document)
+        assert (link.key, link.address, link.why) == ("interfaces.link", f"127.0.0.1:{port}", "is taken")
+        assert f"(pid {os.getpid()})" in link.who and grpc.key == "transport_types.0.listen"
+        assert metrics == Taken("interfaces.metrics", "192.0.2.1:7", "is no address of this machine", "")
+    finally:
+        holder.close()
+        free.close()
+    assert [one.key for one in taken(document)] == ["interfaces.metrics"]
 
 
 def test_status_is_degraded_by_whatever_its_owner_would_want_to_know() -> None:

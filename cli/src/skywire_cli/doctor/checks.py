@@ -81,6 +81,10 @@ def _running(facts: Facts) -> Iterator[Finding]:
         else:
             start = f"skywire-node --config {facts.config}" if facts.config else "skywire-node"
             yield Finding("NODE_NOT_RUNNING", f"no node listens on {facts.socket}", f"start it: {start}")
+        for one in facts.taken:
+            who = f" by {one.who}" if one.who else ""
+            repair = f"stop {one.who or 'who has it'}, or change {one.key} in {facts.config}"
+            yield Finding("PORT_TAKEN", f"{one.key}: {one.address} {one.why}{who}", repair)
         return
     if facts.public_key and summary["build"]["public_key"] != facts.public_key:
         what = f"the node that runs is {summary['build']['public_key'][:8]}, the key file holds {facts.public_key[:8]}"

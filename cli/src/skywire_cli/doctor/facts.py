@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skywire_common.runtime.config import TlsFiles
+
+    from skywire_cli.doctor.ports import Taken
 
 Row = dict[str, Any]
 
@@ -18,6 +23,8 @@ class PeerFact:
     code: str = ""
     cause: str = ""
     clock_ahead_s: float = 0.0
+    tls: TlsFiles | None = None
+    server_name: str = ""
     # Of a setup node: nodes, this one or neighbours, on which it could do nothing.
     unreached: list[str] = field(default_factory=list)
 
@@ -47,6 +54,7 @@ class Facts:
     executables: dict[Path, str] = field(default_factory=dict)  # "ok", "missing", "not executable"
     directories: dict[Path, str] = field(default_factory=dict)  # "ok", "missing", "not writable"
     free_bytes: int | None = None
+    taken: list[Taken] = field(default_factory=list)  # looked for if the node does not run
     # Its neighbourhood.
     discovery: PeerFact | None = None
     record: Row | None = None

@@ -19,9 +19,11 @@ from skywire_common.edge_tags import SALT_SIZE
 from skywire_common.errors import DecodeError, ErrorCode, Failure, LocalError
 from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
+from skywire_common.runtime.config import FROM_FILE, MAX_KEY_FILE, TlsFiles
 
 from skywire_cli.admin import NodeAdmin
 from skywire_cli.doctor.facts import Facts, PeerFact
+from skywire_cli.doctor.ports import taken
 from skywire_cli.shown import plain
 
 TIMEOUT = 3.0
@@ -41,6 +43,8 @@ async def gather(socket: Path, config: Path | None, check: Callable[[Path], str]
     secret = await asyncio.to_thread(_files, facts, check)
     await _node(facts)
     if facts.document is not None:
+        if facts.summary is None and facts.silent in ("", "UNAVAILABLE"):
+            facts.taken = await asyncio.to_thread(taken, facts.document)
         await _neighbourhood(facts, secret)
     return facts
 
@@ -56,7 +60,7 @@ def _files(facts: Facts, check: Callable[[Path], str]) -> SecretKey | None:
         return None  # the check said so
     if not isinstance(document, dict):
         return None
-    facts.document = document
+    document = facts.document = _with_keys(document)
     local = Path(document.get("local_path", "local"))
     apps = Path(document.get("apps_path", "apps"))
     facts.directories = {directory: _directory(directory) for directory in (apps, local)}
@@ -67,6 +71,18 @@ def _files(facts: Facts, check: Callable[[Path], str]) -> SecretKey | None:
     with suppress(OSError):
         facts.free_bytes = shutil.disk_usage(local if local.exists() else facts.config.parent).free
     return _key(facts, document)
+
+
+def _with_keys(document: Any) -> Any:
+    """Return a configuration with the public keys that it names by files."""
+    if isinstance(document, dict):
+        return {name: _with_keys(value) for name, value in document.items()}
+    if isinstance(document, list):
+        return [_with_keys(value) for value in document]
+    if isinstance(document, str) and document.startswith(FROM_FILE):
+        with suppress(OSError):
+            return Path(document.removeprefix(FROM_FILE)).read_text(errors="replace").strip()[:MAX_KEY_FILE]
+    return document
 
 
 def _key(facts: Facts, document: Mapping[str, Any]) -> SecretKey | None:
@@ -147,7 +163,7 @@ async def _reach(setup_node: PeerFact, nodes: Sequence[str], secret: SecretKey) 
     request = setup_node_pb2.CloseLoopRequest(
         setup_id=os.urandom(_SETUP_ID_SIZE), rules=rules, reason="skywire doctor", edge_salt=os.urandom(SALT_SIZE)
     )
-    channel = RpcChannel(setup_node.address, PublicKey.parse(setup_node.public_key), secret)
+    channel = channel_to(setup_node, secret)
     path = "/skywire.setup_node.v1.SetupNode/CloseLoop"
     try:
         answer = await channel.call(path, request, setup_node_pb2.CloseLoopResponse, timeout=REACH_TIMEOUT)
@@ -164,9 +180,11 @@ async def _peer(
 ) -> PeerFact:
     """Ask for nothing, signed: a service with the right key refuses that as an argument, not as a caller."""
     fact = PeerFact(str(named.get("address", "")), str(named.get("public_key", "")))
+    fact.server_name = str(named.get("server_name", ""))
     try:
-        channel = RpcChannel(fact.address, PublicKey.parse(fact.public_key), secret)
-    except DecodeError as error:
+        fact.tls = None if named.get("tls") is None else TlsFiles.model_validate(named["tls"])
+        channel = channel_to(fact, secret)
+    except (DecodeError, LocalError, ValueError) as error:
         fact.code, fact.cause = "INVALID_ARGUMENT", str(error)
         return fact
     try:
@@ -191,7 +209,7 @@ async def _discovery(facts: Facts, secret: SecretKey | None) -> None:
     if facts.discovery.code:
         return
     own = facts.summary["build"]["public_key"] if facts.summary is not None else facts.public_key
-    channel = RpcChannel(facts.discovery.address, None, None)
+    channel = channel_to(facts.discovery, None)
     try:
         if own:
             facts.record = await _record(channel, bytes.fromhex(own))
@@ -212,6 +230,12 @@ async def _discovery(facts: Facts, secret: SecretKey | None) -> None:
 def _listed(one: td.TransportStatus) -> dict[str, Any]:
     row = plain(one)
     return {**row, "transport_id": row["entry"]["entry"]["transport_id"]}
+
+
+def channel_to(peer: PeerFact, secret: SecretKey | None) -> RpcChannel:
+    """Make a channel as the node makes it; raises DecodeError, and LocalError for TLS files that cannot be used."""
+    key = PublicKey.parse(peer.public_key)
+    return RpcChannel(peer.address, key, secret, tls=peer.tls, server_name=peer.server_name)
 
 
 async def _record(channel: RpcChannel, key: bytes) -> dict[str, Any] | None:

@@ -55,11 +55,11 @@ async def _report_down(transport: UUID, facts: Facts) -> None:
     """Say to the discovery, in the node's name, that it does not have a transport."""
     from skywire.transport_discovery.v1 import transport_discovery_pb2 as td
     from skywire_common.curve import SecretKey
-    from skywire_common.rpc.client import RpcChannel
+
+    from skywire_cli.doctor.gather import channel_to
 
     assert facts.discovery is not None and facts.key_file is not None  # noqa: S101 - it listed the transport
-    audience = PublicKey.parse(facts.discovery.public_key)
-    channel = RpcChannel(facts.discovery.address, audience, SecretKey.load(facts.key_file))
+    channel = channel_to(facts.discovery, SecretKey.load(facts.key_file))
     try:
         status = td.UpdateStatusesRequest.Status(transport_id=transport.bytes, is_up=False)
         request = td.UpdateStatusesRequest(statuses=[status])

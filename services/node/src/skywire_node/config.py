@@ -217,6 +217,7 @@ class NodeSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _no_two_alike(self) -> Self:
+        _check_ports(self)
         owners: dict[int, str] = {}
         for app in self.apps:
             owner = owners.setdefault(app.port, app.app) if app.port else app.app
@@ -235,6 +236,20 @@ class NodeSettings(ServiceSettings):
         if len(set(remotes)) != len(remotes):
             raise ValueError("two transports to the same node, of the same type and visibility")
         return self
+
+
+def _check_ports(settings: NodeSettings) -> None:
+    """Check that no two listeners want one port of one address; raises ValueError that names both."""
+    shown = settings.interfaces
+    wanted = {f"interfaces.{name}": getattr(shown, name) for name in ("link", "control", "metrics", "health")}
+    wanted["interfaces.admin_remote"] = shown.admin_remote.listen if shown.admin_remote is not None else None
+    wanted |= {f"transport_types ({one.type})": one.listen for one in settings.transport_types}
+    owners: dict[str, str] = {}
+    for key, address in wanted.items():
+        if address is not None and not address.endswith(":0"):
+            owner = owners.setdefault(address, key)
+            if owner != key:
+                raise ValueError(f"{owner} and {key} both want {address}")
 
 
 def first(directory: Path, key: Path) -> dict[str, Any]:
