@@ -124,7 +124,7 @@ class End:
         if self.other is not None and not self.wrong:
             if self.received + size > self.other.written:
                 self.wrong = f"{self.name}: byte {self.received + size} was never written"
-            elif data != stream(self.other.salt, self.received, size):
+            elif bytes(data) != bytes(stream(self.other.salt, self.received, size)):  # ten times as fast as views
                 self.wrong = f"{self.name}: wrong bytes after {self.received}"
         self.received += size
         now = self._clock()

@@ -17,13 +17,13 @@ from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import PathPair
+from skywire_node.control.route_setup import RouteSetUps
 from skywire_node.control.service import NodeControlService
 from skywire_node.control.setup_nodes import SetupNodes, SetupPeer
 from skywire_node.edge import Listener, Loop
 from skywire_node.link.transport import Transport
 from skywire_node.loops.loop_setup import Answer, Offer, Routes
 from skywire_node.loops.rerouting import Rerouting
-from skywire_node.loops.route_setup import RouteSetUps
 from skywire_node.loops.routed_loop import RoutedLoop
 from skywire_node.loops.standby import Standby
 from skywire_node.plane import DataPlane

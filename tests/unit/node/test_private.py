@@ -12,8 +12,8 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import Hop, PathPair
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
+from skywire_node.control.route_setup import RouteSetUps
 from skywire_node.control.setup_nodes import SetupNodes
-from skywire_node.loops.route_setup import RouteSetUps
 from skywire_node.routing.table import RoutingTable
 
 OWN, REMOTE, MIDDLE = (SecretKey.generate().public for _ in range(3))

@@ -37,12 +37,12 @@ from skywire_node.control.announcing import Announcer, LinkRegistry
 from skywire_node.control.discovery import Discovery, Heartbeat, Presence
 from skywire_node.control.life import Life
 from skywire_node.control.neighbours import Neighbours
+from skywire_node.control.route_setup import RouteSetUps
 from skywire_node.control.setup_nodes import SetupNodes, SetupPeer
 from skywire_node.link import types
 from skywire_node.link.types import TransportType
 from skywire_node.loops.lives import Lives
 from skywire_node.loops.rerouting import Rerouting
-from skywire_node.loops.route_setup import RouteSetUps
 from skywire_node.loops.routed_loop import RoutedLoop
 from skywire_node.loops.standby import Standby
 from skywire_node.owner import admin
