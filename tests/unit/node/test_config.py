@@ -80,7 +80,16 @@ def test_the_environment_overrules_the_file(
     [
         pytest.param("node.static_public_key", REMOTE, "static_public_key is not the key", id="static_public_key"),
         ("node.static_secret_key_file", "/nowhere/at/all", "No such file"),
-        ("apps.1.port", 1, "both want port 1"),
+        ("apps.1.port", 1, "apps chat and helloworld both want port 1"),
+        ("apps.1.port", 3, "it is reserved for socksproxy"),
+        ("transports.0.type", "carrier-pigeon", "there are: grpc, tcp"),
+        ("transport_types", [{"type": "grpc", "listn": "127.0.0.1:0"}], "the nearest is listen"),
+        (
+            "interfaces",
+            {"admin": "a.sock", "link": "127.0.0.1:7000", "control": "127.0.0.1:7000"},
+            "interfaces.link and interfaces.control both want 127.0.0.1:7000",
+        ),
+        ("interfaces.admin_remote", {"listen": "127.0.0.1:0", "token_file": "/nowhere"}, "No such file"),
         ("apps.1.port", 49152, "apps.1.port"),
         ("apps.1.app", "chat", "app chat is named twice"),
         ("apps.1.app", "../chat", "apps.1.app"),
@@ -104,6 +113,28 @@ def test_a_mistake_is_named(tmp_path: Path, document: dict[str, Any], where: str
         read(tmp_path, document)
     assert says in str(caught.value)
     assert KEYS[0].to_bytes().hex() not in str(caught.value)
+
+
+@pytest.mark.parametrize("plain_text", [False, True])
+def test_the_owners_token_never_leaves_the_machine_in_plain_text(
+    tmp_path: Path, document: dict[str, Any], plain_text: bool
+) -> None:
+    held = tmp_path / "token"
+    held.touch(mode=0o600)
+    held.write_text("x" * 40)
+    remote: dict[str, Any] = {"listen": "0.0.0.0:7300", "token_file": str(held)}
+    document["interfaces"]["admin_remote"] = remote
+    document["plain_text"] = plain_text
+    with pytest.raises(ConfigError, match="over TLS only"):
+        read(tmp_path, document)
+    remote["tls"] = {"ca": "ca.pem"}
+    with pytest.raises(ConfigError, match="over TLS only"):
+        read(tmp_path, document)
+    remote["listen"] = "[::1]:7300"
+    assert read(tmp_path, document).interfaces.admin_remote is not None
+    held.chmod(0o640)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        read(tmp_path, document)
 
 
 def test_two_transports_alike_are_refused(tmp_path: Path, document: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, model_validator
 from skywire_common.curve import SecretKey
-from skywire_common.errors import LocalError
+from skywire_common.errors import Failure, LocalError
 from skywire_common.keys import PublicKey
 from skywire_common.rpc import token
 from skywire_common.runtime.config import (
@@ -26,6 +26,7 @@ from skywire_common.runtime.config import (
     setting,
 )
 
+from skywire_node.apps.ports import check_configured
 from skywire_node.apps.restart import RestartPolicy
 from skywire_node.link import types
 
@@ -223,6 +224,9 @@ class NodeSettings(ServiceSettings):
             owner = owners.setdefault(app.port, app.app) if app.port else app.app
             if owner != app.app:
                 raise ValueError(f"apps {owner} and {app.app} both want port {app.port}")
+        for app in self.apps:
+            if app.port:
+                _check_reserved(app)
         names = [app.app for app in self.apps]
         if len(set(names)) != len(names):
             raise ValueError(f"app {max(names, key=names.count)} is named twice")
@@ -236,6 +240,13 @@ class NodeSettings(ServiceSettings):
         if len(set(remotes)) != len(remotes):
             raise ValueError("two transports to the same node, of the same type and visibility")
         return self
+
+
+def _check_reserved(app: AppSettings) -> None:
+    try:
+        check_configured(app.port, app.app)
+    except Failure as failure:
+        raise ValueError(failure.cause) from failure
 
 
 def _check_ports(settings: NodeSettings) -> None:
