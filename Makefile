@@ -12,7 +12,7 @@ export GRPC_VERBOSITY ?= NONE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test test-slow soak contract schemathesis bench demo clean lock \
+.PHONY: help setup protos lint format test test-slow soak chaos contract schemathesis bench demo clean lock \
 	images deploy-check compose-test
 
 help:  ## list the targets
@@ -62,6 +62,12 @@ SECONDS ?= 3600
 
 soak: setup  ## loops, cuts and restarts for SECONDS=3600; then nothing may have grown
 	PYTHONPATH=tests $(BIN)/python -m soak.churn $(SECONDS)
+
+SEEDS ?= 2000
+FIRST ?= 0
+
+chaos: setup  ## the simulated world with SEEDS=2000 rows of mishaps from FIRST=0: bytes arrive once and in order, or the loop says why
+	PYTHONPATH=tests $(BIN)/python -m sim.many $(SEEDS) $(FIRST)
 
 contract: setup  ## the discovery's contract cases against TARGET=host:port (and HTTP=host:port)
 	PYTHONPATH=tests $(BIN)/python -m contract.discovery.runner $(TARGET) $(if $(HTTP),--http $(HTTP))
