@@ -10,7 +10,7 @@ import pytest
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
-from skywire_common.rules import AppRule, ForwardRule, PlacedRule
+from skywire_common.rules import MAX_TIME_TO_LIVE, AppRule, ForwardRule, PlacedRule
 from skywire_node.routing import table as module
 from skywire_node.routing.table import RoutingTable
 
@@ -173,7 +173,7 @@ def test_a_batch_is_all_or_nothing(world: World) -> None:
         (ErrorCode.UNKNOWN_TRANSPORT, PlacedRule(ids[1], ForwardRule(int(world.epoch) + 9, 5, world.far), stranger)),
         (ErrorCode.INVALID_ARGUMENT, PlacedRule(ids[1], ForwardRule(int(world.epoch) + 9, 0, world.far), world.near)),
         (ErrorCode.INVALID_ARGUMENT, PlacedRule(ids[1], ForwardRule(int(world.epoch) - 1, 5, world.far), world.near)),
-        (ErrorCode.INVALID_ARGUMENT, world.forward(ids[1], life=2 * module.MAX_TIME_TO_LIVE)),
+        (ErrorCode.INVALID_ARGUMENT, world.forward(ids[1], life=2 * MAX_TIME_TO_LIVE)),
         (ErrorCode.INVALID_ARGUMENT, world.app(ids[1])._replace(from_transport=None)),
         (ErrorCode.INVALID_ARGUMENT, good),
     ]
@@ -263,7 +263,7 @@ def test_renewing_moves_the_expiry_on_and_never_back(world: World) -> None:
     world.renew(setup, [route_id], before)
     assert rule.expiry == before + 100
     assert world.renew(world.setup_id(), [route_id], before) == [route_id]
-    for wrong in (world.epoch - 1, world.epoch + 2 * module.MAX_TIME_TO_LIVE):
+    for wrong in (world.epoch - 1, world.epoch + 2 * MAX_TIME_TO_LIVE):
         with refused(ErrorCode.INVALID_ARGUMENT):
             world.renew(setup, [route_id], int(wrong))
 

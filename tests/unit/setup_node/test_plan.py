@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from skywire_common.errors import DecodeError
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import MAX_HOPS, Path, PathPair, nodes
-from skywire_common.rules import AppRule, ForwardRule, PlacedRule
+from skywire_common.rules import MAX_TIME_TO_LIVE, AppRule, ForwardRule, PlacedRule
 from skywire_setup_node.plan import (
-    MAX_TIME_TO_LIVE,
     Close,
     Confirm,
     Install,

@@ -16,6 +16,7 @@ from skywire_common.errors import DecodeError
 from skywire_common.keys import PUBLIC_KEY_SIZE, Addr, PublicKey
 from skywire_common.wire import Reader
 
+MAX_TIME_TO_LIVE = 24 * 3600  # seconds from the instant that a rule is installed or renewed to its expiry
 APP_TYPE = 0x00
 FORWARD_TYPE = 0x01
 APP_RULE_SIZE = 50

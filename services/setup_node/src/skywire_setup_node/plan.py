@@ -25,13 +25,12 @@ from skywire_common.errors import DecodeError
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.packet import MAX_ROUTE_ID
 from skywire_common.routes import Path, PathPair, check_path, nodes
-from skywire_common.rules import AppRule, ForwardRule, NodeRules, PlacedRule
+from skywire_common.rules import MAX_TIME_TO_LIVE, AppRule, ForwardRule, NodeRules, PlacedRule
 
 SETUP_ID_SIZE = 16
 NOISE_MESSAGE_SIZE = 49
 TIME_TO_LIVE = 7200
 MIN_TIME_TO_LIVE = 60
-MAX_TIME_TO_LIVE = 24 * 3600
 
 
 class LoopRequest(NamedTuple):

@@ -28,17 +28,15 @@ from weakref import WeakValueDictionary
 from skywire_common.edge_tags import is_edge
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.packet import MAX_ROUTE_ID
-from skywire_common.rules import APP_TYPE, AppRule, ForwardRule, PlacedRule
+from skywire_common.rules import APP_TYPE, ForwardRule, PlacedRule
 
+from skywire_node.routing.admission import MAX_TIME_AHEAD, Admission, check_expiry
 from skywire_node.routing.leases import SETUP_ID_SIZE, Installed, Kept, Setup
 
 RESERVATION_SECONDS = 30.0
 UNUSED_SECONDS = 30.0
 # Loops ping through all hops every 30 s, and one whose way was lost tries for as long as this by default.
 RESTORED_SECONDS = 60.0
-MAX_TIME_TO_LIVE = 24 * 3600
-# An expiry comes from the setup node's clock, which may be this much ahead of ours.
-CLOCK_SLACK = 900
 MAX_IDS_PER_SETUP = 16
 MAX_RESERVED_PER_OWNER = 8_192
 MAX_RESERVED = 32_768
@@ -72,10 +70,9 @@ class RoutingTable:
         private: Callable[[UUID], bool] = lambda _: False,
     ) -> None:
         """`known` says whether the node has a transport, `private` whether it is for its two ends' own loops alone."""
-        self._private = private
         self.rules: dict[int, Installed] = {}
         self.idle_limit = idle_limit
-        self._known = known
+        self._admission = Admission(known, private)
         self._max_rules = max_rules
         self._max_reserved = max_reserved
         self._max_reserved_per_owner = max_reserved_per_owner
@@ -158,7 +155,10 @@ class RoutingTable:
             seen.add(placed.route_id)
             live = self.rules.get(placed.route_id)
             if live is None:
-                self._check(placed, setup, now, epoch_now)
+                if setup is None or self._reserved.get(placed.route_id) is not setup or setup.reserved_until <= now:
+                    text = f"route id {placed.route_id} is not reserved (any more) by this set-up"
+                    raise Failure(ErrorCode.CONFLICT, text)
+                self._admission.check(placed, epoch_now)
                 new.append(placed)
             elif live.setup is not setup:
                 raise Failure(ErrorCode.ALREADY_EXISTS, f"route id {placed.route_id} is live")
@@ -205,7 +205,7 @@ class RoutingTable:
         `edge` is the tag of the edge that asks, None: this node itself. Raises Failure, and nothing has changed:
         INVALID_ARGUMENT if the expiry is over or too far away, PERMISSION_DENIED if it is no edge of one of the rules.
         """
-        _check_expiry(expiry, epoch_now)
+        check_expiry(expiry, epoch_now)
         self._check_edge(setup_id, ids, edge)
         missing = []
         expires = now + (expiry - epoch_now)
@@ -335,7 +335,7 @@ class RoutingTable:
                 setup.edges = row.edges
             setup.given += (row.route_id,)
             lapses = now + (row.lapses - epoch_now)
-            expires = now + min(row.rule.expiry - epoch_now, MAX_TIME_TO_LIVE + CLOCK_SLACK)
+            expires = now + min(row.rule.expiry - epoch_now, MAX_TIME_AHEAD)
             rule = self._place(PlacedRule(row.route_id, row.rule, row.from_transport), setup, expires)
             rule.lapses = min(lapses, expires, unused)
             rule.packets, rule.bytes = row.packets, row.bytes
@@ -344,22 +344,6 @@ class RoutingTable:
         heapq.heapify(self._heap)
         self._changed = set()
         return len(self.rules)
-
-    def _check(self, placed: PlacedRule, setup: Setup | None, now: float, epoch_now: float) -> None:
-        """Check one rule that is to be new here; raises Failure."""
-        if setup is None or self._reserved.get(placed.route_id) is not setup or setup.reserved_until <= now:
-            raise Failure(ErrorCode.CONFLICT, f"route id {placed.route_id} is not reserved (any more) by this set-up")
-        _check_expiry(placed.rule.expiry, epoch_now)
-        if isinstance(placed.rule, ForwardRule):
-            if not 1 <= placed.rule.next_id <= MAX_ROUTE_ID:
-                raise Failure(ErrorCode.INVALID_ARGUMENT, f"{placed.rule.next_id} is no route id")
-            self._check_transport(placed.rule.next_transport)
-            if placed.from_transport is not None:
-                self._check_transit(placed.from_transport, placed.rule.next_transport)
-        if placed.from_transport is not None:
-            self._check_transport(placed.from_transport)
-        elif isinstance(placed.rule, AppRule):
-            raise Failure(ErrorCode.INVALID_ARGUMENT, "packets for an app come over a transport: none is named")
 
     def _check_edge(self, setup_id: bytes, ids: Iterable[int], edge: bytes | None) -> None:
         """Check that who asks is an edge of the loop whose rules these are, as far as they are here."""
@@ -370,23 +354,6 @@ class RoutingTable:
             if rule is not None and rule.setup_id == setup_id and not is_edge(rule.setup.edges, edge):
                 cause = "only an edge of its loop has a rule renewed or removed"
                 raise Failure(ErrorCode.PERMISSION_DENIED, cause, FailureFields(setup_id=setup_id))
-
-    def _check_transport(self, transport: UUID) -> None:
-        if not self._known(transport):
-            raise Failure(
-                ErrorCode.UNKNOWN_TRANSPORT,
-                f"this node has no transport {transport}",
-                FailureFields(transport_id=transport.bytes, retryable=True),
-            )
-
-    def _check_transit(self, *transports: UUID) -> None:
-        for transport in transports:
-            if self._private(transport):
-                raise Failure(
-                    ErrorCode.PERMISSION_DENIED,
-                    f"transport {transport} is private: nobody is routed over it but its two ends",
-                    FailureFields(transport_id=transport.bytes),
-                )
 
     def _draw_ids(self, count: int, draw: Callable[[], int]) -> list[int]:
         ids: list[int] = []
@@ -466,14 +433,6 @@ class RoutingTable:
         if len(self._heap) > 2 * len(self._setups) + MAX_EXPIRED_AT_ONCE:
             self._heap = [setup for setup in self._heap if self._setups.get(setup.key) is setup]
             heapq.heapify(self._heap)
-
-
-def _check_expiry(expiry: int, epoch_now: float) -> None:
-    if not epoch_now < expiry <= epoch_now + MAX_TIME_TO_LIVE + CLOCK_SLACK:
-        raise Failure(
-            ErrorCode.INVALID_ARGUMENT,
-            f"a rule expires within {MAX_TIME_TO_LIVE} s from now, not {expiry - epoch_now:.0f} s from now",
-        )
 
 
 def _limit(name: str, most: int) -> Failure:
