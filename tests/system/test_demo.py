@@ -17,6 +17,8 @@ pytestmark = pytest.mark.system
 DEMO = [sys.executable, "-m", "skywire_cli", "demo"]
 # What a killed setup node leaves is leased for 30 s.
 DEADLINE = 150
+# Enough to be on the way still when something is done to it.
+MIB = 96
 
 
 def users_of(directory: Path) -> list[str]:
@@ -46,7 +48,7 @@ def place(short_path: Path) -> Iterator[Path]:
 
 def test_demo_passes_and_says_what_it_found(place: Path) -> None:
     done = subprocess.run(
-        [*DEMO, "--size", "128", "--pings", "50", "--dir", str(place), "--json"],
+        [*DEMO, "--size", str(MIB), "--pings", "50", "--dir", str(place), "--json"],
         capture_output=True,
         text=True,
         timeout=DEADLINE,
@@ -64,7 +66,7 @@ def test_demo_passes_and_says_what_it_found(place: Path) -> None:
     assert document["sent_sha256"] == document["received_sha256"] != ""
     assert document["answered"] == 50
     assert 0 < document["round_trip_p50_us"] <= document["round_trip_p99_us"]
-    assert sum(document["forwarded"].values()) > 128 * (1 << 20) / 65_480
+    assert sum(document["forwarded"].values()) > MIB * (1 << 20) / 65_480
     assert set(document["rules_left"].values()) == {0}
     assert document["left"] == []
     assert not place.exists()
@@ -85,7 +87,7 @@ def until_sending(demo: subprocess.Popen[str], place: Path) -> State:
 
 
 def test_ctrl_c_in_the_middle_leaves_nothing(place: Path) -> None:
-    line = [*DEMO, "--size", "256", "--dir", str(place)]
+    line = [*DEMO, "--size", str(MIB), "--dir", str(place)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
         state = until_sending(demo, place)
         processes = [service.process for service in state.services if service.process is not None]
@@ -100,7 +102,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(place: Path) -> None:
 
 
 def test_demo_fails_when_a_node_dies(place: Path) -> None:
-    line = [*DEMO, "--size", "256", "--dir", str(place)]
+    line = [*DEMO, "--size", str(MIB), "--dir", str(place)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:
         state = until_sending(demo, place)
         first = state.node(1).process
