@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
@@ -40,11 +41,13 @@ def links(feed: Feed) -> set[bytes]:
     return {feed.graph.id_of(link) for node in feed.graph.links for link in node}
 
 
-async def test_a_feed_that_follows_is_as_one_that_loads_anew(database: Database) -> None:
+@pytest.mark.parametrize("watchers", [0, 1])
+async def test_a_feed_that_follows_is_as_one_that_loads_anew(database: Database, watchers: int) -> None:
     draw = random.Random(1)
     entries = [entry(a, b, kind) for a in range(5) for b in range(a) for kind in ("tcp", "stcp")]
     follower = Feed(database)
     await follower.load()
+    follower.ring.watchers = watchers
     for round_ in range(30):
         signed = draw.choice(entries)
         await database.write(transports.register, [[signed]])
@@ -66,6 +69,52 @@ async def test_a_feed_that_follows_is_as_one_that_loads_anew(database: Database)
         fresh.graph.key_of(n): most for n, most in fresh.graph.limits.items()
     }
     assert follower.graph.node_count == fresh.graph.node_count
+
+
+async def test_what_happened_while_nobody_watched_is_told_from_the_log(database: Database) -> None:
+    feed = Feed(database)
+    await feed.load()
+    first, second = entry(0, 1), entry(0, 2)
+    await database.write(transports.register, [[first, second]])
+    await feed.poll()
+    left = feed.ring.revision
+    for up in (True, False, True):
+        await say(database, 0, first, up)
+    await say(database, 0, second, True)
+    await feed.poll()
+    assert feed.ring.after(left) is None
+    await say(database, 0, second, False)  # the feed does not know yet
+    missed = await feed.catch_up(left)
+    assert missed is not None
+    events, reached = missed
+    assert [event.transport_id for event in events] == [key_of(first), key_of(second)]
+    assert [event.revision for event in events] == [reached - 1, reached]
+    feed.ring.watchers = 1
+    await feed.poll()
+    further = feed.ring.after(reached)
+    assert further is not None
+    assert [(event.transport_id, event.transport and event.transport.is_up) for event in further] == [
+        (key_of(second), False)
+    ]
+    assert await feed.catch_up(10**6) is None
+    await database.write(lambda db: db.execute(delete(schema.changes).where(schema.changes.c.revision == left)))
+    assert await feed.catch_up(left) is None, "the log does not go on from there"
+
+
+async def test_a_watcher_that_comes_while_the_log_is_applied_misses_nothing(database: Database) -> None:
+    feed = Feed(database)
+    await feed.load()
+    signed = entry(0, 1)
+    await database.write(transports.register, [[signed]])
+    began = feed.ring.revision
+    polling = asyncio.create_task(feed.poll())
+    while not database.running():
+        await asyncio.sleep(0)
+    feed.ring.watchers = 1
+    await polling
+    events = feed.ring.after(began)
+    assert events is not None
+    assert [event.transport_id for event in events] == [key_of(signed)]
 
 
 async def test_private_transports_are_not_in_the_graph(database: Database) -> None:

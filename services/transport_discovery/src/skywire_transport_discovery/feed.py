@@ -130,34 +130,63 @@ class Feed:
             return self._at is None or logged[0] == self._at
         return logged[0].revision == here + 1
 
-    async def catch_up(self, revision: int) -> list[Event]:
-        """Return the last event of each transport above a revision that the log still holds, in order.
+    async def reach(self, revision: int) -> None:
+        """Wait until the graph is at a revision, which another replica may have reached first, at most FRESH_WAIT_S."""
+        generation = self.ring.generation
+        try:
+            async with asyncio.timeout(FRESH_WAIT_S):
+                await self.ring.wait(revision - 1, generation)
+        except TimeoutError:
+            pass  # a revision that the database does not have
 
-        Empty if the log does not go on from there, or is more than MAX_CATCH_UP changes ahead.
+    async def catch_up(self, revision: int) -> tuple[list[Event], int] | None:
+        """Return the last event of each transport above a revision, in order, and the revision that they lead up to.
+
+        None if the log does not go on from there, or is MAX_CATCH_UP changes ahead. The ring goes on from the
+        revision returned as long as somebody watches.
         """
+        reached = self.ring.revision
         logged = await self._database.read(changes.since, revision, MAX_CATCH_UP)
-        if len(logged) == MAX_CATCH_UP or not logged or logged[0].revision != revision:
-            return []
-        subjects = {one.change.subject: one for one in logged[1:] if len(one.change.subject) == _ID_SIZE}
+        if len(logged) == MAX_CATCH_UP or not logged or logged[0].revision != revision or revision > reached:
+            return None
+        subjects = {
+            one.change.subject: one
+            for one in logged[1:]
+            if len(one.change.subject) == _ID_SIZE and one.revision <= reached
+        }
         found, _ = await self._database.read(_subjects, list(subjects))
         events = [Event(one.revision, subject, found.get(subject)) for subject, one in subjects.items()]
-        return sorted(events, key=lambda event: event.revision)
+        return sorted(events, key=lambda event: event.revision), reached
 
     async def _apply(self, new: list[Logged]) -> None:
         subjects = {one.change.subject: one for one in new}  # the last change of each
-        found, lives = await self._database.read(_subjects, list(subjects))
+        while True:
+            watched = self.ring.watchers > 0
+            wanted = [subject for subject, one in subjects.items() if watched or self._unclear(one)]
+            found, lives = await self._database.read(_subjects, wanted) if wanted else ({}, {})
+            if watched or not self.ring.watchers:
+                break  # else the first watcher came meanwhile, and wants all of it
         events: list[Event] = []
         for subject, one in subjects.items():
             if len(subject) != _ID_SIZE:
                 node = lives.get(subject)
                 self.graph.limit(subject, node.max_hops if node else 0)
-                continue
-            transport = found.get(subject)
-            self._place(subject, transport)
-            events.append(Event(one.revision, subject, transport))
-        events.sort(key=lambda event: event.revision)
+            elif watched or subject in found:
+                self._place(subject, found.get(subject))
+                events.append(Event(one.revision, subject, found.get(subject)))
+            elif not one.change.is_up:
+                self.graph.disconnect(subject)
         self._at = new[-1]
-        self.ring.publish(new[-1].revision, events)
+        if watched:
+            events.sort(key=lambda event: event.revision)
+            self.ring.publish(new[-1].revision, events)
+        else:
+            self.ring.pass_over(new[-1].revision)
+
+    def _unclear(self, one: Logged) -> bool:
+        """Say whether the graph wants more than the log tells: a node's limit, the edges of what came up."""
+        change = one.change
+        return len(change.subject) != _ID_SIZE or (change.is_up and self.graph.find_link(change.subject) is None)
 
     def _place(self, subject: bytes, transport: Transport | None) -> None:
         # Nobody may route over a private transport but its edges, who know it themselves.

@@ -1,8 +1,8 @@
 """Do together what many callers ask for at once: one transaction for all that came while the last one ran.
 
-A lone caller waits for nobody. Where many come, a round costs much more than what each adds to it, so it waits, for
-PATIENCE_S at most, until half as many are there as came lately. A caller that goes away loses its answer only; its
-round goes on.
+A lone caller waits for nobody. Where many come, a round costs much more than what each adds to it, so it waits while
+more keep coming, until PATIENCE_S after the last one began. A caller that goes away loses its answer only; its round
+goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ R = TypeVar("R")
 
 MAX_WAITING = 8192
 MAX_ROUND = 1024
-PATIENCE_S = 0.004
+# How long a round waits for company, and between two looks whether more came.
+PATIENCE_S = 0.012
+LOOK_S = 0.001
 
 
 class Grouper(Generic[T, R]):
@@ -36,10 +38,9 @@ class Grouper(Generic[T, R]):
         self._waiting: deque[tuple[T, int, asyncio.Future[R]]] = deque()
         self._weight = 0
         self._free = rounds_at_once
-        # How many ask at once, of late; and the round that waits for company, for how much of it.
+        # How many ask at once, of late; and when the last round began (the loop's time).
         self._company = 1
-        self._awaited: asyncio.Future[None] | None = None
-        self._enough = 0
+        self._began = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -63,8 +64,6 @@ class Grouper(Generic[T, R]):
             task = asyncio.create_task(self._run(), name=f"group {self._name}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        elif self._awaited is not None and len(self._waiting) >= self._enough and not self._awaited.done():
-            self._awaited.set_result(None)
         return await future
 
     async def close(self) -> None:
@@ -77,7 +76,7 @@ class Grouper(Generic[T, R]):
         await asyncio.sleep(0)
         try:
             while self._waiting:
-                if len(self._waiting) < self._company // 2 and self._awaited is None:
+                if self._company > 1:
                     await self._gather()
                 taken = self._take()
                 await self._round(taken)
@@ -87,14 +86,14 @@ class Grouper(Generic[T, R]):
             self._free += 1
 
     async def _gather(self) -> None:
-        """Wait until enough have come, or patience is over."""
+        """Wait while more come, unless patience is over."""
         loop = asyncio.get_running_loop()
-        self._enough = self._company // 2
-        self._awaited = loop.create_future()
-        timer = loop.call_later(PATIENCE_S, _end, self._awaited)
-        await self._awaited
-        timer.cancel()
-        self._awaited = None
+        until = self._began + PATIENCE_S
+        seen = 0
+        while seen != len(self._waiting) and loop.time() < until:
+            seen = len(self._waiting)
+            await asyncio.sleep(LOOK_S)
+        self._began = loop.time()
 
     def _take(self) -> list[tuple[T, asyncio.Future[R]]]:
         taken: list[tuple[T, asyncio.Future[R]]] = []
@@ -124,8 +123,3 @@ class Grouper(Generic[T, R]):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
-
-
-def _end(awaited: asyncio.Future[None]) -> None:
-    if not awaited.done():
-        awaited.set_result(None)

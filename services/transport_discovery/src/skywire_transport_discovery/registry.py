@@ -1,13 +1,20 @@
-"""What the services ask of the store, many callers in one transaction (grouping), and hints to the feed."""
+"""What the services ask of the store, many callers in one transaction (grouping), and hints to the feed.
+
+A signed call is good once at all replicas together. This one's memory says at once which calls came to it before; the
+database decides between replicas, in the same transaction as what the call does: `first_use` leaves the call with the
+task that serves it, and the write that follows takes it along.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from skywire_common.entries import SignedEntry
-from skywire_common.errors import ErrorCode, Failure, FailureFields
+from skywire_common.errors import ErrorCode, Failure, FailureFields, LocalError
 from skywire_common.keys import PublicKey
+from skywire_common.rpc.replays import MemoryReplays
 from sqlalchemy import Connection
 
 from skywire_transport_discovery.feed import Feed
@@ -21,6 +28,10 @@ from skywire_transport_discovery.store.transports import MAX_TRANSPORTS_PER_NODE
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
+
+# The signed call that the task serves, until a write took it along.
+_SERVED: ContextVar[Call | None] = ContextVar("served", default=None)
 
 
 class Registry:
@@ -31,7 +42,7 @@ class Registry:
         self.feed = feed
         self._per_node = per_node
         readers = 1 if database.dialect == "sqlite" else 2
-        self._calls = Grouper("calls", self._use_calls)
+        self._replays = MemoryReplays()
         self._registrations = Grouper("registrations", self._register)
         self._words = Grouper("statuses", self._say)
         self._beats = Grouper("heartbeats", self._beat)
@@ -39,7 +50,6 @@ class Registry:
         self._by_edge = Grouper("edges", self._list, readers)
         self._by_key = Grouper("nodes", self._resolve, readers)
         self.groupers: dict[str, Grouper[Any, Any]] = {
-            "calls": self._calls,
             "registrations": self._registrations,
             "statuses": self._words,
             "heartbeats": self._beats,
@@ -49,20 +59,26 @@ class Registry:
         }
 
     async def first_use(self, key: PublicKey, nonce: bytes, until: float) -> bool:
-        """Say whether a signed call is the first with these random bytes, at any replica (rpc.replays.ReplayGuard)."""
-        return await self._calls.submit(Call(key, nonce, int(until * 1000)))
+        """Say whether a signed call is the first with these random bytes here (rpc.replays.ReplayGuard).
+
+        Whether it is the first at any replica, the write that it asks for finds out.
+        """
+        if not await self._replays.first_use(key, nonce, until):
+            return False
+        _SERVED.set(Call(key, nonce, int(until * 1000)))
+        return True
 
     async def register(self, entries: Sequence[SignedEntry]) -> Sequence[SignedEntry]:
         """Register checked entries, all or none; return them with the time of first registration."""
-        return await self._registrations.submit(entries, len(entries))
+        return await self._registrations.submit((_served(), entries), len(entries))
 
     async def say(self, edge: PublicKey, statuses: Sequence[tuple[bytes, bool]]) -> Sequence[Transport]:
         """Note what an edge says of its transports, all or nothing; return them as they are then."""
-        return await self._words.submit(Said(edge, statuses), len(statuses))
+        return await self._words.submit((_served(), Said(edge, statuses)), len(statuses))
 
     async def heartbeat(self, beat: Heartbeat) -> None:
         """Renew a node's lease; raises Failure DUPLICATE_IDENTITY."""
-        await self._beats.submit(beat)
+        await self._beats.submit((_served(), beat))
 
     async def transport(self, transport_id: bytes) -> Transport:
         """Return a transport; raises Failure UNKNOWN_TRANSPORT."""
@@ -93,9 +109,12 @@ class Registry:
     async def reconcile(self, node: PublicKey, own: Sequence[tuple[SignedEntry, bool]]) -> Reconciled:
         """Make the registry agree with a node's whole list."""
         try:
-            return await self.database.write(reconcile.reconcile, node, own, self._per_node)
+            [done] = await self._once([(_served(), own)], reconcile.reconcile, node, self._per_node)
         finally:
             self.feed.hint()
+        if isinstance(done, Failure):
+            raise done
+        return done
 
     async def write(self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one write that may change the graph."""
@@ -114,32 +133,40 @@ class Registry:
         for grouper in self.groupers.values():
             await grouper.close()
 
-    async def _use_calls(self, asked: list[Call]) -> list[bool]:
+    async def _once(
+        self,
+        asked: Sequence[tuple[Call, T]],
+        work: Callable[Concatenate[Connection, Sequence[T], P], Sequence[R | Failure]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> list[R | Failure]:
         try:
             # Nearly always all of them are first, and then it is enough to count.
-            await self.database.write(calls.use_all, asked)
+            return await self.database.write(calls.once, asked, work, *args, **kwargs)
         except NotAllFirst:
-            return await self.database.write(calls.first_uses, asked)
-        return [True] * len(asked)
+            return await self.database.write(calls.once_each, asked, work, *args, **kwargs)
 
-    async def _register(self, batches: list[Sequence[SignedEntry]]) -> list[transports.Registered]:
-        return await self.write(transports.register, batches, self._per_node)
+    async def _register(self, asked: list[tuple[Call, Sequence[SignedEntry]]]) -> list[transports.Registered]:
+        try:
+            return await self._once(asked, transports.register, self._per_node)
+        finally:
+            self.feed.hint()
 
-    async def _say(self, words: list[Said]) -> list[transports.Spoken]:
-        return await self.write(transports.say, words)
+    async def _say(self, asked: list[tuple[Call, Said]]) -> list[transports.Spoken]:
+        try:
+            return await self._once(asked, transports.say)
+        finally:
+            self.feed.hint()
 
-    async def _beat(self, beats: list[Heartbeat]) -> list[Failure | None]:
-        renewed = await self.database.write(nodes.renew_unchanged, beats)
-        # Two of one key may beat at once: only those whose words were in the table are renewed.
-        rest = [beat for beat in beats if beat.stopping or nodes.words_of(beat) not in renewed]
-        answers: dict[int, Failure | None] = {}
+    async def _beat(self, asked: list[tuple[Call, Heartbeat]]) -> list[Failure | None]:
+        renewed = await self._once(asked, nodes.renew_each)
+        rest = [at for at, answer in enumerate(renewed) if answer is False]
+        answers = [answer if isinstance(answer, Failure) else None for answer in renewed]
         if rest:
-            results = await self.write(nodes.beat, rest)
-            answers = {
-                id(beat): result if isinstance(result, Failure) else None
-                for beat, result in zip(rest, results, strict=True)
-            }
-        return [answers.get(id(beat)) for beat in beats]
+            results = await self.write(nodes.beat, [asked[at][1] for at in rest])
+            for at, result in zip(rest, results, strict=True):
+                answers[at] = result if isinstance(result, Failure) else None
+        return answers
 
     async def _look_up(self, ids: list[bytes]) -> list[Transport | None]:
         found = await self.database.read(transports.by_id, ids)
@@ -152,6 +179,15 @@ class Registry:
     async def _resolve(self, keys: list[PublicKey]) -> list[Node | None]:
         found = await self.database.read(nodes.by_key, keys)
         return [found.get(key) for key in keys]
+
+
+def _served() -> Call:
+    """Take the signed call that the task serves along; raises LocalError if there is none: a write was not signed."""
+    call = _SERVED.get()
+    if call is None:
+        raise LocalError("a write belongs to a signed call, and each is good for one")
+    _SERVED.set(None)
+    return call
 
 
 def unknown_node(key: bytes) -> Failure:

@@ -1,7 +1,8 @@
 """What watchers are shown: the last changes in a ring, each watcher no more than a place in it.
 
 A watcher that is slower than the ring turns, and one that comes with a revision from before it, is told to start anew:
-what a watcher costs here is bounded, however slow it is.
+what a watcher costs here is bounded, however slow it is. While nobody watches the ring stays empty; whoever comes back
+then is told from the log what was missed.
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ class Ring:
         while len(self._events) > RING:
             self._floor = self._events.popleft().revision
         self.revision = revision
+        self._wake()
+
+    def pass_over(self, revision: int) -> None:
+        """Go to a revision without the events that lead up to it: nobody watches."""
+        self._events.clear()
+        self._floor = self.revision = revision
         self._wake()
 
     def after(self, revision: int) -> list[Event] | None:

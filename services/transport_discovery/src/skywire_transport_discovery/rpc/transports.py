@@ -107,17 +107,18 @@ class TransportDiscovery(pb_grpc.TransportDiscoveryServicer):
         await self._registry.feed.fresh()
         ring.watchers += 1
         try:
+            if request.after_revision:
+                await self._registry.feed.reach(request.after_revision)
             revision, generation = request.after_revision, ring.generation
             if revision == 0:
                 revision = ring.revision
                 async for part in self._snapshot(revision):
                     yield part
-            elif ring.after(revision) is None:
-                # This replica was started after the revision that the watcher saw last: the log may know.
-                missed = await self._registry.feed.catch_up(revision)
-                for event in _messages(missed):
+            elif ring.after(revision) is None and (missed := await self._registry.feed.catch_up(revision)) is not None:
+                # The ring does not reach back so far; the log does.
+                events, revision = missed
+                for event in _messages(events):
                     yield event
-                revision = missed[-1].revision if missed else revision
             async for message in _follow(ring, revision, generation):
                 yield message
         finally:

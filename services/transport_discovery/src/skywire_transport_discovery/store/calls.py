@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, bindparam, select, text, update
+from skywire_common.errors import ErrorCode, Failure
+from skywire_common.rpc.identity import Reason, Refused
+from sqlalchemy import Connection, bindparam, select, update
 
-from skywire_transport_discovery.store.nodes import all_done, upsert
+from skywire_transport_discovery.store.many import insert
+from skywire_transport_discovery.store.nodes import upsert
 from skywire_transport_discovery.store.schema import nonces, used_calls
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Call(NamedTuple):
@@ -19,19 +26,52 @@ class Call(NamedTuple):
     until_ms: int
 
 
-_USE = text(
-    "INSERT INTO used_calls (key, nonce, until_ms) VALUES (:key, :nonce, :until_ms) ON CONFLICT (key, nonce) DO NOTHING"
-)
+_CALL = ("key", "nonce", "until_ms")
 
 
 class NotAllFirst(Exception):
     """Some of the calls came before."""
 
 
+def once(
+    db: Connection,
+    asked: Sequence[tuple[Call, T]],
+    work: Callable[Concatenate[Connection, Sequence[T], P], Sequence[R | Failure]],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> list[R | Failure]:
+    """Do the work for all whose call is the first, and remember the calls, in one transaction.
+
+    Raises NotAllFirst, and so undoes the transaction, if some were not: `once_each` tells them apart.
+    """
+    use_all(db, [call for call, _ in asked])
+    return list(work(db, [item for _, item in asked], *args, **kwargs))
+
+
+def once_each(
+    db: Connection,
+    asked: Sequence[tuple[Call, T]],
+    work: Callable[Concatenate[Connection, Sequence[T], P], Sequence[R | Failure]],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> list[R | Failure]:
+    """Do what `once` does, and refuse those whose call came before."""
+    first = first_uses(db, [call for call, _ in asked])
+    done = iter(work(db, [item for (_, item), is_first in zip(asked, first, strict=True) if is_first], *args, **kwargs))
+    return [next(done) if is_first else _replayed() for is_first in first]
+
+
+def _replayed() -> Failure:
+    return Refused(Reason.REPLAYED, ErrorCode.REPLAYED, "this call came before, to another replica; each is good once")
+
+
 def use_all(db: Connection, calls: Sequence[Call]) -> None:
-    """Remember calls that nobody used before; raises NotAllFirst, and so undoes the transaction, if some were."""
-    rows = [{"key": bytes(key), "nonce": nonce, "until_ms": until} for key, nonce, until in sorted(calls)]
-    if not all_done(db, _USE, rows):
+    """Remember calls that nobody used before; raises NotAllFirst if some were."""
+    # Sorted, so that two replicas never wait for each other's rows crosswise.
+    rows = [(bytes(key), nonce, until) for key, nonce, until in sorted(calls)]
+    if insert(db, used_calls, _CALL, rows, " ON CONFLICT (key, nonce) DO NOTHING") != len(rows):
         raise NotAllFirst
 
 
@@ -39,7 +79,6 @@ def first_uses(db: Connection, calls: Sequence[Call]) -> list[bool]:
     """Say of each call whether nobody used it before, and remember it: the insert decides, so of many one is first."""
     rows = {(call.key, call.nonce): call for call in calls}
     statement = upsert(db, used_calls).on_conflict_do_nothing().returning(used_calls.c.key, used_calls.c.nonce)
-    # Sorted, so that two replicas never wait for each other's rows crosswise.
     values = [{"key": bytes(key), "nonce": nonce, "until_ms": rows[key, nonce].until_ms} for key, nonce in sorted(rows)]
     fresh = {(row.key, row.nonce) for row in db.execute(statement, values)}
     answers = []

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
+from skywire_transport_discovery.store.many import insert
 from skywire_transport_discovery.store.schema import changes, counters, now_ms
 
 CHANNEL = "skywire_discovery"
@@ -54,6 +55,7 @@ _SINCE = (
     .order_by(changes.c.revision)
     .limit(bindparam("most"))
 )
+_CHANGE = ("revision", "at_ms", "cause", "subject", "is_up")
 _NOTIFY = select(func.pg_notify(CHANNEL, ""))
 _NOW = select(now_ms())
 
@@ -79,19 +81,11 @@ def log(db: Connection, last: int, at_ms: int, made: Sequence[Change]) -> int:
     """Write changes under the lock that `last` came from; return the new revision."""
     if not made:
         return last
-    db.execute(
-        insert(changes),
-        [
-            {
-                "revision": last + number,
-                "at_ms": at_ms,
-                "cause": int(change.cause),
-                "subject": change.subject,
-                "is_up": change.is_up,
-            }
-            for number, change in enumerate(made, 1)
-        ],
-    )
+    rows = [
+        (last + number, at_ms, int(change.cause), bytes(change.subject), change.is_up)
+        for number, change in enumerate(made, 1)
+    ]
+    insert(db, changes, _CHANGE, rows)
     db.execute(_ADVANCE, {"to": last + len(made)})
     if db.dialect.name == "postgresql":
         db.execute(_NOTIFY)

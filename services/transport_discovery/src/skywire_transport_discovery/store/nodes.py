@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from skywire_common.errors import Failure
 from skywire_common.keys import PublicKey
-from sqlalchemy import Connection, Executable, Row, bindparam, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from skywire_transport_discovery.standing import LEASE_MS, Endpoint, Heartbeat, Node, renew
 from skywire_transport_discovery.store import changes, transports
 from skywire_transport_discovery.store.changes import Cause, Change
-from skywire_transport_discovery.store.schema import counters, node_days, nodes, now_ms
+from skywire_transport_discovery.store.many import values
+from skywire_transport_discovery.store.schema import NOW_MS, counters, node_days, nodes, now_ms
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
@@ -71,31 +73,13 @@ def by_key(db: Connection, keys: Iterable[bytes]) -> dict[bytes, Node]:
 # Key, epoch as stored, endpoints as JSON, most hops.
 Words = tuple[bytes, int, str, int]
 
-# Both write the same: the first for all who come at once, in one go; the second when not all of them match, to learn
-# which. What a row must match makes it atomic.
-_RENEWED = {
-    "online_ms": nodes.c.online_ms + now_ms() - nodes.c.last_seen_ms,
-    "last_seen_ms": now_ms(),
-    "lease_until_ms": now_ms() + LEASE_MS,
-}
-_RENEW_ALL = (
-    update(nodes)
-    .where(
-        nodes.c.key == bindparam("k"),
-        nodes.c.epoch == bindparam("e"),
-        nodes.c.endpoints == bindparam("w"),
-        nodes.c.max_hops == bindparam("m"),
-        nodes.c.alive,
-    )
-    .values(_RENEWED)
-)
 _WORDS = (nodes.c.key, nodes.c.epoch, nodes.c.endpoints, nodes.c.max_hops)
-_RENEW_SOME = (
-    update(nodes)
-    .where(tuple_(*_WORDS).in_(bindparam("same", expanding=True)), nodes.c.alive)
-    .values(_RENEWED)
-    .returning(*_WORDS)
-)
+# What a row must match makes it atomic.
+_RENEW = """
+UPDATE nodes SET online_ms = online_ms + {now} - last_seen_ms, last_seen_ms = {now}, lease_until_ms = {now} + {lease}
+FROM ({said}) AS said
+WHERE key = said.column1 AND epoch = said.column2 AND endpoints = said.column3 AND max_hops = said.column4 AND alive
+"""
 
 
 def words_of(beat: Heartbeat) -> Words:
@@ -108,15 +92,21 @@ def renew_unchanged(db: Connection, beats: Sequence[Heartbeat]) -> set[Words]:
     same = sorted({words_of(beat) for beat in beats if not beat.stopping})
     if not same:
         return set()
-    if all_done(db, _RENEW_ALL, [dict(zip("kewm", words, strict=True)) for words in same]):
+    said = values(db, [column.type for column in _WORDS], len(same))
+    renew = _RENEW.format(now=NOW_MS[db.dialect.name], lease=LEASE_MS, said=said)
+    given = tuple(chain.from_iterable(same))
+    if db.exec_driver_sql(renew, given).rowcount == len(same):
         return set(same)
     # Renewing twice is as good as once.
-    return {tuple(row) for row in db.execute(_RENEW_SOME, {"same": same})}
+    returning = ", ".join(column.name for column in _WORDS)
+    return {tuple(row) for row in db.exec_driver_sql(f"{renew} RETURNING {returning}", given)}
 
 
-def all_done(db: Connection, statement: Executable, rows: Sequence[dict[str, Any]]) -> bool:
-    """Run a statement once for each row, in one go; say whether each of them changed one."""
-    return db.execute(statement, rows).rowcount == len(rows)
+def renew_each(db: Connection, beats: Sequence[Heartbeat]) -> list[bool]:
+    """Do `renew_unchanged` and say of each heartbeat whether that was all; else `beat` has more to do."""
+    renewed = renew_unchanged(db, beats)
+    # Two of one key may beat at once: only those whose words were in the table are renewed.
+    return [not one.stopping and words_of(one) in renewed for one in beats]
 
 
 Beaten = Node | Failure

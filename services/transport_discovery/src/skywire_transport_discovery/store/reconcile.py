@@ -24,16 +24,25 @@ class Reconciled(NamedTuple):
     corrected: int
 
 
-def reconcile(db: Connection, node: PublicKey, own: Sequence[tuple[SignedEntry, bool]], per_node: int) -> Reconciled:
-    """Register what is missing, note what the node says, and that what it does not list is down.
+Lists = Sequence[Sequence[tuple[SignedEntry, bool]]]
 
-    Raises Failure LIMIT_REACHED if the node would have too many transports; then nothing is changed.
+
+def reconcile(db: Connection, lists: Lists, node: PublicKey, per_node: int) -> list[Reconciled | Failure]:
+    """Register what is missing, note what the node says, and that what it does not list is down; each list in turn.
+
+    Failure LIMIT_REACHED if the node would have too many transports; then nothing is changed.
     """
+    return [_reconcile(db, own, node, per_node) for own in lists]
+
+
+def _reconcile(
+    db: Connection, own: Sequence[tuple[SignedEntry, bool]], node: PublicKey, per_node: int
+) -> Reconciled | Failure:
     ids = [signed.entry.transport_id.bytes for signed, _ in own]
     known = set(transports.by_id(db, ids))
     [answer] = transports.register(db, [[signed for signed, _ in own]], per_node)
     if isinstance(answer, Failure):
-        raise answer
+        return answer
     listed = set(ids)
     before = {found.signed.entry.transport_id.bytes: found for found in transports.by_edge(db, [node])[node]}
     words = list(zip(ids, (up for _, up in own), strict=True))

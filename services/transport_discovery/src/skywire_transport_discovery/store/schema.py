@@ -133,11 +133,12 @@ class now_ms(FunctionElement[int]):  # noqa: N801 - reads like the SQL function 
     inherit_cache = True
 
 
-@compiles(now_ms, "postgresql")
-def _now_postgresql(_element: now_ms, _compiler: SQLCompiler, **_: Any) -> str:
-    return "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
+NOW_MS = {
+    "postgresql": "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)",
+    "sqlite": "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS integer)",
+}
 
 
-@compiles(now_ms, "sqlite")
-def _now_sqlite(_element: now_ms, _compiler: SQLCompiler, **_: Any) -> str:
-    return "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS integer)"
+@compiles(now_ms)
+def _now(_element: now_ms, compiler: SQLCompiler, **_: Any) -> str:
+    return NOW_MS[compiler.dialect.name]

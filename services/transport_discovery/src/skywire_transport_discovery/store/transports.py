@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import sqlalchemy
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, or_, select, true, update
+from sqlalchemy import Connection, Select, bindparam, func, or_, select, true, update
 from sqlalchemy.sql import ColumnElement
 
 from skywire_transport_discovery.standing import EdgeState, Transport, is_up
 from skywire_transport_discovery.store import changes
 from skywire_transport_discovery.store.changes import Cause, Change
+from skywire_transport_discovery.store.many import Row, insert
 from skywire_transport_discovery.store.schema import nodes, transports
 
 MAX_TRANSPORTS_PER_NODE = 1024
@@ -109,7 +111,7 @@ def register(
         db.execute(_TOUCH.values(touched_ms=now), {"ids": list(known)})
     fresh = [signed for batch in batches for signed in batch if signed.entry.transport_id.bytes not in known]
     counts = _count(db, {edge for signed in fresh for edge in signed.entry.edges})
-    rows: dict[bytes, dict[str, object]] = {}
+    rows: dict[bytes, Row] = {}
     answers: list[Registered] = []
     for batch in batches:
         adding = {signed.entry.transport_id.bytes: signed for signed in batch}
@@ -125,7 +127,7 @@ def register(
             known[key] = now // 1000
         answers.append([signed._replace(registered=known[signed.entry.transport_id.bytes]) for signed in batch])
     if rows:
-        db.execute(insert(transports), list(rows.values()))
+        insert(db, transports, _ROW, list(rows.values()))
         changes.log(db, revision, now, [Change(Cause.REGISTERED, key, False) for key in rows])
     return answers
 
@@ -147,20 +149,24 @@ def _too_many(edge: PublicKey, per_node: int) -> Failure:
     )
 
 
-def _row(key: bytes, signed: SignedEntry, now: int) -> dict[str, object]:
-    entry = signed.entry
-    return {
-        "id": key,
-        "edge_a": bytes(entry.edges[0]),
-        "edge_b": bytes(entry.edges[1]),
-        "kind": entry.kind,
-        "public": entry.public,
-        "signature_a": signed.signatures[0],
-        "signature_b": signed.signatures[1],
-        "registered_s": now // 1000,
-        "is_up": False,
-        "touched_ms": now,
-    }
+_ROW = (
+    "id",
+    "edge_a",
+    "edge_b",
+    "kind",
+    "public",
+    "signature_a",
+    "signature_b",
+    "registered_s",
+    "is_up",
+    "touched_ms",
+)
+
+
+def _row(key: bytes, signed: SignedEntry, now: int) -> Row:
+    (first, second), (signature_a, signature_b) = signed.entry.edges, signed.signatures
+    kind, public = signed.entry.kind, signed.entry.public
+    return key, bytes(first), bytes(second), kind, public, signature_a, signature_b, now // 1000, False, now
 
 
 class Said(NamedTuple):
@@ -278,7 +284,7 @@ _UP_PAGE = (
 _PAGE = _WHOLE.where(transports.c.id > bindparam("after")).order_by(transports.c.id).limit(bindparam("most"))
 
 
-def page_of_links(db: Connection, after: bytes, most: int) -> Sequence[Row[bytes, bytes, bytes]]:
+def page_of_links(db: Connection, after: bytes, most: int) -> Sequence[sqlalchemy.Row[bytes, bytes, bytes]]:
     """Return up to `most` public transports that are up as (id, edge, edge), ids above `after`, in order."""
     return db.execute(_UP_PAGE, {"after": after, "most": most}).all()
 
