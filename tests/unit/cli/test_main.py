@@ -100,6 +100,15 @@ def test_help_loads_neither_grpc_nor_rich_nor_sql() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_asking_a_node_loads_no_logging_no_settings_and_no_sql() -> None:
+    program = (
+        "import sys, skywire_cli.node, skywire_cli.admin;"
+        "print([m for m in ('structlog', 'rich', 'pydantic', 'sqlalchemy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_key_file_is_the_owners_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from skywire_common.curve import SecretKey
 

@@ -11,17 +11,17 @@ import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import grpc
-import structlog
 
 from skywire_common.errors import LocalError
 from skywire_common.private_files import check_private
 
-CHECK_S = 1.0
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
-log = structlog.get_logger().bind(logger="tls")
+CHECK_S = 1.0
 
 T = TypeVar("T")
 
@@ -71,9 +71,9 @@ class Watched(Generic[T]):
         try:
             self.current = self._read(self._files)
         except (LocalError, ssl.SSLError) as error:
-            log.error("TLS files changed and cannot be used; the former stay in force", reason=str(error))
+            _log().error("TLS files changed and cannot be used; the former stay in force", reason=str(error))
             return False
-        log.info("TLS files read anew", certificate=str(self._files.certificate or ""), ca=str(self._files.ca or ""))
+        _log().info("TLS files read anew", certificate=str(self._files.certificate or ""), ca=str(self._files.ca or ""))
         return True
 
 
@@ -167,3 +167,11 @@ def _read_key(path: Path) -> bytes:
     content = _read(path)
     check_private(path)
     return content
+
+
+def _log() -> FilteringBoundLogger:
+    """Return the logger: bound now that logging is configured, and loaded now, since a command line never says this."""
+    import structlog
+
+    bound: FilteringBoundLogger = structlog.get_logger().bind(logger="tls")
+    return bound
