@@ -20,13 +20,16 @@ in seconds since the world began, and then what the command itself says.
     addrules b live | nolink | unreserved     a setup node asks for rules that it may not have
     reroute 1a                   an end has other routes made and goes over to them
     tick 5, until 30 closed 1a   conditions: closed, open, got 1d 100000, clean, lost 1a, rerouted 1a, refused 1
-    loops, rules, dropped, shares 1d 2d 3d
-    expect got 1d 100000         fails unless it holds now
+    loops, rules, dropped, shares 1d 2d 3d, meter 1d 2d 3d
+    expect got 1d 100000         fails unless it holds now; besides those of `until`:
+    expect fair 0.8 1d 2d        of the bytes since the last `shares` the least is so much of the most
+    expect kept 0.9 1d 2d        between the last two `meter`s each got so much of what it got between the two before
+    expect resent 0.02 1a 2a     less than so much of what each wrote was sent again
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sim.rogue import add_bad_rules, replay
@@ -46,6 +49,7 @@ class Script:
         self._setups = 1
         self._world: World | None = None
         self._marks: dict[str, int] = {}
+        self._meters: list[tuple[float, dict[str, int]]] = []
 
     @property
     def world(self) -> World:
@@ -206,6 +210,9 @@ class Script:
         world = self.world
         if what == "clean":
             return "; ".join(world.leftovers())
+        if what in ("fair", "kept", "resent"):
+            lacking: str = getattr(self, f"_not_{what}")(float(words[0]), words[1:])
+            return lacking
         if what == "refused":
             return "" if words[0] in world.failures else "it was not refused"
         found = [world.ends.get(word) for word in words if not word.isdigit()]
@@ -266,9 +273,49 @@ class Script:
 
     def do_shares(self, *ends: str) -> list[str]:
         """Show how even the bytes are that ends got since the last time."""
-        got = [self.world.ends[end].received - self._marks.get(end, 0) for end in ends]
+        shown = f"least / most = {self._evenness(ends):.2f}"
         self._marks.update({end: self.world.ends[end].received for end in ends})
-        return [f"least / most = {min(got) / max(max(got), 1):.2f}"]
+        return [shown]
+
+    def _evenness(self, ends: Sequence[str]) -> float:
+        got = [self.world.ends[end].received - self._marks.get(end, 0) for end in ends]
+        return min(got) / max(max(got), 1)
+
+    def _not_fair(self, share: float, ends: Sequence[str]) -> str:
+        evenness = self._evenness(ends)
+        return "" if evenness >= share else f"least / most = {evenness:.3f}"
+
+    def do_meter(self, *ends: str) -> list[str]:
+        """Show how many bytes each end got a second since the last time."""
+        now = self.world.now
+        before = self._meters[-1] if self._meters else (0.0, {})
+        got = {end: self.world.ends[end].received for end in ends}
+        self._meters.append((now, got))
+        if not before[1]:
+            return []
+        return [f"{end}: {(size - before[1][end]) / (now - before[0]) / 1e6:.2f} MB/s" for end, size in got.items()]
+
+    def _not_kept(self, share: float, ends: Sequence[str]) -> str:
+        (first, early), (second, middle), (third, late) = self._meters[-3:]
+        rates = {
+            end: ((middle[end] - early[end]) / (second - first), (late[end] - middle[end]) / (third - second))
+            for end in ends
+        }
+        return "; ".join(
+            f"{end}: {then:.0f} bytes a second, then {now:.0f}"
+            for end, (then, now) in rates.items()
+            if now < share * then
+        )
+
+    def _not_resent(self, share: float, ends: Sequence[str]) -> str:
+        counts = {
+            end: (self.world.ends[end].loop.endpoint.sending.resent, self.world.ends[end].written) for end in ends
+        }
+        return "; ".join(
+            f"{end} sent {again} of {written} bytes again"
+            for end, (again, written) in counts.items()
+            if again >= share * written
+        )
 
 
 def record(path: Path) -> str:

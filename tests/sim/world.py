@@ -25,6 +25,7 @@ from skywire_common.keys import PublicKey
 from skywire_common.routes import PathPair
 from skywire_node.loops.loop_setup import Routes
 from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.plane import TICK
 from skywire_setup_node.install import Installer
 from skywire_setup_node.nodes import Nodes
 from skywire_setup_node.service import SetupNodeService
@@ -92,6 +93,7 @@ class World:
         self.graph = Graph()
         self.killed: set[str] = set()  # names of nodes that were ever killed
         self._known_up: dict[str, bool] = {}
+        self._thawed: dict[str, float] = {}  # when nodes went on that were frozen: they sweep with their next tick
         self._nowhere = nowhere
         self._accepted: dict[bytes, End] = {}
         self.by_key: dict[PublicKey, Node] = {}
@@ -152,10 +154,12 @@ class World:
         return True
 
     def check(self) -> None:
-        """Fail if any byte was wrong, or any code met what it does not handle."""
+        """Fail if any byte was wrong, any code met what it does not handle, or a rule outlived a set-up that failed."""
         for end in [*self.ends.values(), *self.strays]:
             assert not end.wrong, end.wrong
         assert not self.loop.bugs, self.loop.bugs
+        orphans = self.orphans()
+        assert not orphans, orphans
 
     def do(self, who: Node | None, call: Callable[[], object]) -> None:
         """Run something as a node."""
@@ -246,6 +250,7 @@ class World:
 
     def thaw(self, name: str) -> None:
         """Let it go on."""
+        self._thawed[name] = self.loop.time()
         self.nodes[name].process.thaw()
         for cable in self.cables_of(self.nodes[name]):
             cable.try_soon()
@@ -346,6 +351,14 @@ class World:
             self.tell(f"{self._end_of(node, loop)}: rerouted by {self.path_names(routes)}")
 
     # -- what is left
+
+    def orphans(self) -> list[str]:
+        """Say which nodes hold rules whose set-up never committed and whose lease is over: none, ever."""
+        now = self.loop.time()
+        awake = [node for node in self.nodes.values() if node.process.alive and not node.process.frozen]
+        awake = [node for node in awake if now - self._thawed.get(node.name, 0.0) > TICK]
+        counts = {node.name: node.plane.table.orphaned(now) for node in awake}
+        return [f"{name}: {count} rules orphaned" for name, count in counts.items() if count]
 
     def leftovers(self) -> list[str]:
         """Say what is left anywhere that an idle world does not have."""

@@ -33,6 +33,7 @@ WARM_UP = 20.0  # seconds until pools, caches and the heap have the size that th
 # Rules that a killed node took over its restart, for loops that are gone, end by this.
 IDLE_LIMIT = 30.0
 PATIENCE = 10.0
+WATCH_EVERY = 5.0
 MORE_MEMORY = 24 << 20  # bytes of a heap that the same work has broken into other pieces
 MORE_TASKS = 8
 MORE_DESCRIPTORS = 8
@@ -71,6 +72,7 @@ class Churn:
                 group.create_task(self._open_loops(until))
             group.create_task(self._break_links(until))
             group.create_task(self._restart(until))
+            group.create_task(self._watch_orphans(until))
 
     async def _open_loops(self, until: float) -> None:
         while time.monotonic() < until:
@@ -107,6 +109,16 @@ class Churn:
                 (proxy.there if how == "deaf" else proxy.back).hold()
             await asyncio.sleep(self.random.uniform(0.1, 2))
             proxy.mend()
+
+    async def _watch_orphans(self, until: float) -> None:
+        """No rule outlives a set-up that failed by more than its lease, whatever else goes on."""
+        while time.monotonic() < until:
+            for index in SURVIVORS:
+                node = self.net.nodes[index]
+                orphaned = (await node.admin.summary()).rules_orphaned
+                if orphaned:
+                    self.wrong.append(f"{node.name}: {orphaned} rules orphaned")
+            await asyncio.sleep(WATCH_EVERY)
 
     async def _restart(self, until: float) -> None:
         node = self.net.nodes[VICTIM]
