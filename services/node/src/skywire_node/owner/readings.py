@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
+from skywire_common.drops import DropReason
 from skywire_common.runtime.metrics import Readings
 
 from skywire_node.apps.run import AppState
@@ -44,7 +45,7 @@ def export(
         "reason",
         "packets_dropped",
         "Packets dropped, by reason.",
-        lambda: {reason.value: float(count) for reason, count in router.dropped.items()},
+        lambda: {reason.value: float(router.dropped[reason]) for reason in DropReason},
     )
     by(
         "reason",
