@@ -21,6 +21,7 @@ from skywire_cli.testnet.identity import ProcessId
 from skywire_cli.testnet.network import Node, Testnet
 from skywire_cli.testnet.plan import AppPlan, Topology, plan
 from skywire_cli.testnet.state import State, Status, load
+from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 
 pytestmark = pytest.mark.system
@@ -219,27 +220,45 @@ async def test_routes_are_found_by_number_and_by_key(net: Testnet) -> None:
         == (found["routes"])
     )
     code, error = skywire("route", "find", "1", "3", "--max-hops", "1", *at)
-    assert (code, error["code"]) == (5, "ROUTE_TOO_LONG")
+    assert (code, error["code"]) == (7, "ROUTE_TOO_LONG")
 
 
-async def test_unknown_apps_and_transports_are_said_to_be_so(net: Testnet) -> None:
-    at = ("--dir", str(net.directory), "--node", "1")
-    for line in (("apps", "start", "nonsense"), ("transports", "remove", "35f7efdf-9d4f-5878-b635-75ea61b4e567")):
-        code, error = skywire("node", *line, *at)
-        assert code == 5, error
-        assert error["code"] in {"NOT_FOUND", "UNKNOWN_TRANSPORT"}
+async def test_what_is_not_there_is_7_in_every_command(net: Testnet) -> None:
+    stranger = str(SecretKey.generate().public)
+    lines = (
+        ("node", "apps", "start", "nonsense"),
+        ("node", "apps", "stop", "nonsense"),
+        ("node", "apps", "auto-start", "nonsense", "on"),
+        ("node", "transports", "remove", "35f7efdf-9d4f-5878-b635-75ea61b4e567"),
+        ("node", "rules", "remove", "17"),
+        ("node", "rules", "drop", "17-2a", "1"),
+        ("node", "loops", "close", "ffff"),
+        ("node", "summary", "--node", "9"),
+        ("loop", "trace", "ffff"),
+        ("loop", "explain", "ffff"),
+        ("logs", "--node", "9"),
+        ("logs", "--app", "nonsense"),
+        ("testnet", "logs", "node9"),
+        ("testnet", "logs", "node1", "--app", "nonsense"),
+        ("route", "find", "1", "9"),
+        ("route", "find", "1", stranger),
+        ("discovery", "routes", net.nodes[0].public_key, stranger),
+    )
+    answers = await asyncio.gather(*(asyncio.to_thread(skywire, *line, "--dir", str(net.directory)) for line in lines))
+    wrong = {" ".join(line): answer for line, answer in zip(lines, answers, strict=True) if answer[0] != 7}
+    assert not wrong
 
 
 async def test_second_testnet_in_the_same_directory_is_refused(net: Testnet) -> None:
     code, error = skywire("testnet", "up", "--nodes", "1", "--dir", str(net.directory))
-    assert (code, error["code"]) == (2, "ALREADY_RUNNING")
+    assert (code, error["code"]) == (8, "ALREADY_RUNNING")
     assert (await net.nodes[0].admin.summary()).state == "READY"
 
 
 async def test_somebody_elses_directory_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     code, error = skywire("testnet", "up", "--nodes", "1", "--dir", str(tmp_path))
-    assert (code, error["code"]) == (2, "NOT_EMPTY")
+    assert (code, error["code"]) == (8, "NOT_EMPTY")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -316,7 +335,7 @@ def test_ctrl_c_takes_an_attached_testnet_down(root: Path) -> None:
         assert launcher.stdout is not None
         state = json.loads(launcher.stdout.readline())
         assert state["status"] == "ready"
-        seen = [ProcessId(*service["process"]) for service in state["services"]]
+        seen = [ProcessId(**service["process"]) for service in state["services"]]
         assert len(seen) == 3 and all(process.alive for process in seen)
         launcher.send_signal(signal.SIGINT)
         launcher.communicate(timeout=DEADLINE)
@@ -358,7 +377,74 @@ def test_detached_testnet_runs_until_it_is_taken_down(root: Path) -> None:
 def test_detached_testnet_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     code, error = skywire("testnet", "up", "--nodes", "1", "--detach", "--dir", str(tmp_path))
-    assert (code, error["code"]) == (2, "NOT_EMPTY")
+    assert (code, error["code"]) == (8, "NOT_EMPTY")
+
+
+def test_what_cannot_run_is_refused_before_the_first_process(root: Path) -> None:
+    for apps, word in (
+        (("a@1:9=sh",), "reserved"),
+        (("a@1:5=sh",), "reserved"),
+        (("a@1:50000=sh",), "49151"),
+        (("a@1:20=sh", "b@1:20=sh"), "both want port 20"),
+        (("a@1:20=sh", "a@1:21=sh"), "twice"),
+        (("a@1:20=sh {node7}:1",), "nodes 1 to 2"),
+        ((f"{'a' * 65}@1:20=sh",), "at most 64"),
+    ):
+        code, error = skywire(
+            "testnet", "up", "--nodes", "2", "--dir", str(root), *(word for app in apps for word in ("--app", app))
+        )
+        assert code == 2 and word in error["message"], (apps, error)
+        assert not root.exists()
+
+
+def test_an_app_is_told_its_name_and_one_that_calls_itself_otherwise_is_refused(root: Path, tmp_path: Path) -> None:
+    up = ("testnet", "up", "--nodes", "1", "--detach", "--dir", str(root))
+    helloworld = Path(sys.executable).with_name("skywire-helloworld")
+    code, _ = skywire(*up, "--app", f"pong@1:20={helloworld}")
+    assert code == 0
+    state = load(root)
+    assert state is not None
+    _, apps = skywire("node", "apps", "--dir", str(root))
+    assert [(app["name"], app["state"]) for app in apps] == [("pong", "READY")]
+    code, error = skywire("testnet", "logs", "node1", "--app", "nope", "--dir", str(root))
+    assert (code, error["code"], error["hint"]) == (7, "NOT_FOUND", "its apps: pong")
+    assert skywire("logs", "--app", "nope", "--dir", str(root))[0] == 7
+    assert skywire("testnet", "down", "--dir", str(root))[0] == 0
+    program = tmp_path / "hello.py"
+    program.write_text('from skywire_app.blocking import App\nApp.setup("hello", "1.0").accept()\n')
+    code, error = skywire(*up, "--app", f"other@1:20={program}")
+    assert (code, error["code"]) == (1, "APP_FAILED")
+    assert "this pipe is for other version 1.0, not hello version 1.0" in error["message"]
+    assert skywire("testnet", "down", "--dir", str(root))[0] == 0
+
+
+FULL = """
+set -eu
+mount -t tmpfs -o size=$1 none "$2"
+set +e
+timeout 50 "$3" -m skywire_cli testnet up --nodes 2 --dir "$2/net" --json
+echo "exit $?"
+flock --nonblock "$2/net" true && echo "free"
+ls -A "$2/net" | grep '^[.]'
+pgrep --full "$2/net"
+"$3" -m skywire_cli testnet down --dir "$2/net" --json
+ls -A "$2"
+"""
+
+
+@pytest.mark.parametrize("size", ["64k", "200k"])
+def test_full_disk_is_told_and_everything_let_go(short_path: Path, size: str) -> None:
+    private = ["unshare", "--map-root-user", "--mount"]
+    try:
+        subprocess.run([*private, "mount", "-t", "tmpfs", "none", str(short_path)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no mount namespaces here")
+    line = [*private, "bash", "-c", FULL, "full", size, str(short_path), sys.executable]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE)
+    assert done.stdout.splitlines() == ["exit 9", "free", '{"ended": false, "kept": false}'], done
+    error = json.loads(done.stderr)
+    assert error["code"] == "NO_SPACE"
+    assert str(short_path / "net") in error["message"] and "ENOSPC" in error["message"]
 
 
 def test_nothing_outlives_a_launcher_that_is_killed_and_down_ends_nobody_else(root: Path) -> None:
@@ -380,9 +466,9 @@ def test_nothing_outlives_a_launcher_that_is_killed_and_down_ends_nobody_else(ro
         try:
             # As if the pids had been given away since.
             document = json.loads((root / "testnet.json").read_text())
-            document["launcher"][0] = bystander.pid
+            document["launcher"]["pid"] = bystander.pid
             for service in document["services"]:
-                service["process"][0] = bystander.pid
+                service["process"]["pid"] = bystander.pid
             (root / "testnet.json").write_text(json.dumps(document))
             assert skywire("testnet", "down", "--dir", str(root)) == (0, {"ended": False, "kept": False})
             assert bystander.poll() is None

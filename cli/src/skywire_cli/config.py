@@ -23,9 +23,12 @@ TIMEOUT = 60.0
 _CONFIG_IS_WRONG = 2
 
 service_argument = click.argument("service", type=click.Choice(list(MODULES)))
+what_argument = click.argument("what", nargs=-1, required=True, metavar="[SERVICE] [FILE]")
 file_option = click.option(
-    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="The file [default: environment only]."
+    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="The file, if it is no argument."
 )
+# A key that only this service has, and must have.
+_TELLING = {"node": "node", "database_url": "discovery", "transport_discovery": "setup-node"}
 
 
 def ask_service(service: str, *arguments: str) -> str:
@@ -67,10 +70,15 @@ def new(service: str, directory: Path, changes: tuple[str, ...]) -> None:
 
 
 @config.command()
-@service_argument
+@what_argument
 @file_option
-def check(service: str, file: Path | None) -> None:
-    """Check a configuration as the service would at its start; exit code 1 if it is wrong, every mistake named."""
+def check(what: tuple[str, ...], file: Path | None) -> None:
+    """Check a configuration as the service would at its start; exit code 1 if it is wrong, every mistake named.
+
+    SERVICE is node, setup-node or discovery. A FILE alone says by its keys whose it is; without one the environment is
+    checked.
+    """
+    service, file = _named(what, file)
     ask_service(service, "--check", *_file(file))
     if json_wanted():
         print_json({"ok": True})
@@ -79,10 +87,14 @@ def check(service: str, file: Path | None) -> None:
 
 
 @config.command()
-@service_argument
+@what_argument
 @file_option
-def show(service: str, file: Path | None) -> None:
-    """Show every key with unit, default, variable and meaning; with --config the values in force and their source."""
+def show(what: tuple[str, ...], file: Path | None) -> None:
+    """Show every key with unit, default, variable and meaning; of a FILE the values in force and their source.
+
+    SERVICE is node, setup-node or discovery. A FILE alone says by its keys whose it is.
+    """
+    service, file = _named(what, file)
     fields: list[dict[str, Any]] = json.loads(ask_service(service, "--fields"))
     if file is None:
         if json_wanted():
@@ -106,6 +118,28 @@ def show(service: str, file: Path | None) -> None:
         return
     shown = [(row["key"], _text(row["value"]), row["unit"], row["source"], row["meaning"]) for row in values]
     console().print(table(str(file), ("key", "value", "unit", "from", "meaning"), shown))
+
+
+def _named(what: tuple[str, ...], file: Path | None) -> tuple[str, Path | None]:
+    """Return the service and the file that the arguments name; raises click.UsageError."""
+    service, rest = (what[0], what[1:]) if what[0] in MODULES else (None, what)
+    paths = [*map(Path, rest), *([file] if file is not None else [])]
+    if len(paths) > 1:
+        raise click.UsageError(f"one file at a time, not {' and '.join(map(str, paths))}")
+    found = paths[0] if paths else None
+    if service is not None:
+        return service, found
+    assert found is not None  # noqa: S101 - there was a word, and it was no service
+    if not found.is_file():
+        raise click.BadParameter(f"{found} is neither a service ({', '.join(MODULES)}) nor a file")
+    try:
+        document = json.loads(found.read_bytes())
+    except ValueError:
+        document = None
+    for key, name in _TELLING.items():
+        if isinstance(document, dict) and key in document:
+            return name, found
+    raise click.UsageError(f"{found} does not say whose it is: name the service ({', '.join(MODULES)}) before it")
 
 
 def _file(file: Path | None) -> list[str]:

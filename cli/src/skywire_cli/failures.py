@@ -98,7 +98,7 @@ _HINT_OF_CODE: Mapping[ErrorCode, str] = {
     ErrorCode.NO_ROUTE: "`skywire node transports` shows what is connected",
     ErrorCode.UNAUTHENTICATED: "check the clocks and the public key of the service in the config",
 }
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 class CliError(Exception):
@@ -130,7 +130,7 @@ def explain(error: SkywireError | OSError) -> CliError:
     if isinstance(error, OSError):
         said = os.strerror(error.errno) if error.errno else str(error)
         named = f"{error.filename}: {said}" if error.filename else said
-        return CliError("NO_SPACE" if error.errno in _NO_SPACE else "FILE", named)
+        return CliError("NO_SPACE" if error.errno in NO_SPACE else "FILE", named)
     return CliError("INVALID_INPUT" if isinstance(error, DecodeError) else "REFUSED", str(error))
 
 

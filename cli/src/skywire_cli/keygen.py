@@ -37,8 +37,12 @@ def write_token_file(path: Path) -> None:
 def _write(path: Path, text: str) -> None:
     # Created with its mode: there is no moment at which others may open it.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_FILE_MODE)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text + "\n")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text + "\n")
+    except OSError:
+        path.unlink()  # the disk is full: half a key is nobody's
+        raise
 
 
 @click.command(cls=JsonCommand)

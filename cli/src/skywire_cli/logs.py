@@ -36,6 +36,10 @@ _FIRST = ("timestamp", "level", "event")
 def logs(target: Target, file: Path | None, unit: str, app: str | None, level: str, lines: int, follow: bool) -> None:
     """Show the node's log, of a testnet's node, of --file, or of the journal of a systemd unit."""
     found = file or _file_of(target)
+    if app is not None and file is None and found is not None:
+        from skywire_cli.testnet.command import check_app
+
+        check_app(app, found)
     raw = _of_file(found, follow) if found is not None else _of_journal(unit, follow)
     shown = chosen(raw, app, level)
     if not follow:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from skywire_cli.asking import ask
+from skywire_cli.disk import shortage
 from skywire_cli.failures import Exit
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import age, json_wanted, print_json, size
@@ -35,6 +36,7 @@ def status(target: Target, seconds: float) -> int:
         transports = [plain(one) for one in await admin.transports()]
         return summary, [plain(one) for one in await admin.apps()], transports
 
+    config = target.config_file() if target.remote is None else None
     until = time.monotonic() + seconds
     while target.remote is None and not listens(target.admin_socket()) and time.monotonic() < until:
         time.sleep(_POLL)  # the node is about to start, perhaps
@@ -42,12 +44,12 @@ def status(target: Target, seconds: float) -> int:
     async def wait(admin: NodeAdmin) -> tuple[Row, list[Row], list[Row]]:
         while True:
             seen = await look(admin)
-            if judged(*seen)[0] == "READY" or time.monotonic() >= until:
+            if judged(*seen, shortage(config))[0] == "READY" or time.monotonic() >= until:
                 return seen
             await asyncio.sleep(_POLL)
 
     summary, apps, transports = ask(target, wait)
-    state, reasons = judged(summary, apps, transports)
+    state, reasons = judged(summary, apps, transports, shortage(config))
     if json_wanted():
         print_json({"state": state, "reasons": reasons, "summary": summary, "apps": apps, "transports": transports})
     else:
@@ -55,9 +57,9 @@ def status(target: Target, seconds: float) -> int:
     return Exit.OK if state == "READY" else Exit.NOT_READY
 
 
-def judged(summary: Row, apps: Sequence[Row], transports: Sequence[Row]) -> tuple[str, list[str]]:
-    """Return the state with all that its owner would call a reason: the node's own, apps and transports."""
-    reasons = list(summary["reasons"])
+def judged(summary: Row, apps: Sequence[Row], transports: Sequence[Row], room: str = "") -> tuple[str, list[str]]:
+    """Return the state with all that its owner would call a reason: the node's own, its disk, apps and transports."""
+    reasons = [*summary["reasons"], *([room] if room else [])]
     reasons += [
         f"app {app['name']} is {app['state']}: {app['reason'] or 'it gave no reason'}"
         for app in apps
@@ -66,7 +68,8 @@ def judged(summary: Row, apps: Sequence[Row], transports: Sequence[Row]) -> tupl
     for row in transports:
         if row["state"] != "UP":
             why = f": {row['reason']}" if row["reason"] else ""
-            reasons.append(f"transport to {row['remote'][:8]} is {row['state']} for {age(row['since_s'])}{why}")
+            lost = f"is not up for {age(row['since_s'])} ({row['state']})"
+            reasons.append(f"transport to {row['remote'][:8]} {lost}{why}")
     if not transports:
         reasons.append("there is no transport: nothing is linked to this node")
     state = summary["state"]
@@ -75,7 +78,7 @@ def judged(summary: Row, apps: Sequence[Row], transports: Sequence[Row]) -> tupl
 
 def lines(state: str, reasons: Sequence[str], summary: Row, apps: Sequence[Row]) -> list[str]:
     """Return the screen."""
-    screen = [f"{click.style(state, fg=_COLOUR.get(state, 'red'), bold=True)} for {age(summary['uptime_s'])}"]
+    screen = [f"{click.style(state, fg=_COLOUR.get(state, 'red'), bold=True)}, up for {age(summary['uptime_s'])}"]
     screen += [f"  - {reason}" for reason in reasons[:MAX_SHOWN]]
     if len(reasons) > MAX_SHOWN:
         screen.append(f"  and {len(reasons) - MAX_SHOWN} more: skywire doctor")

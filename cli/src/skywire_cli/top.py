@@ -98,7 +98,7 @@ def render(shown: Row) -> RenderableType:
 
     summary = shown["summary"]
     head = (
-        f"{summary['state']} for {age(summary['uptime_s'])}   transports {summary['transports_up']}/"
+        f"{summary['state']}, up for {age(summary['uptime_s'])}   transports {summary['transports_up']}/"
         f"{summary['transports']}   loops {summary['loops']}   rules {summary['rules']}   forwards "
         f"{size(shown['forwarded_per_s'])}/s"
     )

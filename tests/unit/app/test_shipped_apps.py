@@ -60,7 +60,7 @@ async def test_helloworld_pings_and_measures(world: World) -> None:
     assert json.loads((world.folder / "local/pinger/v1.0/result.json").read_text()) == said[-1]
     assert (await host.stop_app("helloworld")).reason == "exit code 0: app helloworld was stopped"
     reason, said = await run(world, "pinger")
-    assert reason == "exit code 1"
+    assert reason.startswith("exit code 1")
     assert str(said[-1]["error"]).startswith("PORT_CLOSED: no app has port 10")
 
 
@@ -107,7 +107,7 @@ async def test_the_sender_is_told_why_it_is_refused(world: World) -> None:
     await copying(world, file, size="")
     assert (await run(world, "sender"))[0] == "exit code 0"
     reason, said = await run(world, "sender")
-    assert reason == "exit code 4"
+    assert reason.startswith("exit code 4")
     assert said[-1]["error"] == "the other end refused: there is a file data already"
 
 
@@ -118,7 +118,7 @@ async def test_a_full_disk_is_reported_to_the_sender(world: World) -> None:
     os.truncate(file, min(15 << 40, 2 * free.f_bavail * free.f_frsize + 1))
     await copying(world, file)
     reason, said = await run(world, "sender")
-    assert reason == "exit code 4", said
+    assert reason.startswith("exit code 4"), said
     assert "the disk is full" in str(said[-1]["error"])
 
 
@@ -143,7 +143,7 @@ async def test_a_disk_that_fails_on_the_way_is_reported_and_leaves_nothing(world
     host.start_app("filecopy")
     await world.until_state("filecopy", AppState.READY)
     reason, said = await run(world, "sender")
-    assert reason == "exit code 4", said
+    assert reason.startswith("exit code 4"), said
     assert "cannot be written: File too large" in str(said[-1]["error"])
     assert list((world.folder / "local/filecopy/v1.0/inbox").iterdir()) == []
 
@@ -171,7 +171,7 @@ async def test_a_node_without_the_port_cannot_be_reached(world: World) -> None:
     link(world, "filecopy", "sender")
     world.make(AppSpec("sender", "1.0", args=("send", str(file), f"{KEY}:11", "--json")))
     reason, said = await run(world, "sender")
-    assert reason == "exit code 3"
+    assert reason.startswith("exit code 3")
     assert "PORT_CLOSED" in str(said[-1]["error"])
 
 

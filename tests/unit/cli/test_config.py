@@ -102,3 +102,15 @@ def test_a_node_starts_the_first_time_without_a_config_and_says_what_it_made(tmp
             assert key == first_key
             assert "first start" not in text
     assert (tmp_path / "node" / "apps").is_dir()
+
+
+def test_a_file_alone_says_whose_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for service in ("node", "discovery"):
+        made = asked(capsys, "new", service, str(tmp_path / service))
+        for words in ((made["config"],), (service, made["config"]), (service, "--config", made["config"])):
+            assert asked(capsys, "check", *words) == {"ok": True}
+            assert asked(capsys, "show", *words)
+    nobodys = tmp_path / "nobodys.json"
+    nobodys.write_text("[]")
+    for words in ((str(nobodys),), ("nonsense",), ("node", "a", "b"), ()):
+        assert asked(capsys, "check", *words, status=2)["code"] == "USAGE"

@@ -250,6 +250,7 @@ def test_status_is_degraded_by_whatever_its_owner_would_want_to_know() -> None:
     facts = well()
     assert facts.summary is not None
     assert judged(facts.summary, facts.apps, facts.transports) == ("READY", [])
+    assert judged(facts.summary, facts.apps, facts.transports, "3 MiB are free") == ("DEGRADED", ["3 MiB are free"])
     facts.apps[0] |= {"state": "STOPPED", "reason": "exit code 3"}
     facts.transports[0] |= {"state": "DOWN", "reason": "refused"}
     state, reasons = judged(facts.summary, facts.apps, facts.transports * 20)

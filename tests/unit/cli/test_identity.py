@@ -70,7 +70,7 @@ def test_another_process_with_the_same_pid_is_left_alone(children: list[subproce
     child = start(children, sys.executable, "-c", WAIT)
     named = ProcessId.of(child.pid)
     assert named is not None
-    earlier = named._replace(started=named.started - 1)
+    earlier = named._replace(start_ticks=named.start_ticks - 1)
     assert not earlier.alive
     assert not earlier.end(grace=0)
     earlier.kill()

@@ -9,7 +9,7 @@ import networkx
 import pytest
 from skywire_cli.testnet import config
 from skywire_cli.testnet.plan import MAX_NODES, MAX_SETUP_NODES, AppPlan, Link, Plan, Topology, plan
-from skywire_common.errors import LocalError
+from skywire_common.errors import LocalError, SkywireError
 
 
 def graph(nodes: int, topology: Topology) -> networkx.Graph:
@@ -34,6 +34,33 @@ def test_shapes_are_what_they_are_called(nodes: int) -> None:
 def test_neighbours_are_the_other_ends_of_the_links() -> None:
     planned = plan(4, Topology.LINE)
     assert [planned.neighbours(index) for index in range(4)] == [(1,), (0, 2), (1, 3), (2,)]
+
+
+def app(name: str = "a", port: int = 20, *args: str, **env: str) -> AppPlan:
+    return AppPlan(name, "1.0", port, ("sh",), args, env=env)
+
+
+@pytest.mark.parametrize(
+    ("apps", "said"),
+    [
+        ([app(port=9)], "reserved"),
+        ([app(port=49_152)], "49151"),
+        ([app(port=-1)], "cannot have port"),
+        ([app(), app("b")], "both want port 20"),
+        ([app(), app(port=21)], "twice"),
+        ([app("..")], "cannot be an app's name"),
+        ([app("a", 20, "{node3}:1")], "names no node; this testnet has nodes 1 to 2"),
+        ([app("a", 20, "x", "{node0}")], "names no node"),
+        ([app(TARGET="at {node3}:1")], "names no node"),
+    ],
+)
+def test_apps_that_cannot_run_are_refused_in_the_plan(apps: list[AppPlan], said: str) -> None:
+    with pytest.raises(SkywireError, match=said):
+        plan(2, Topology.LINE, apps={1: tuple(apps)})
+
+
+def test_apps_that_only_dial_share_no_port_and_braces_stay() -> None:
+    plan(2, Topology.LINE, apps={0: (app("a", 0, "{node2}:1", "{other}", "{node}"), app("b", 0)), 1: (app("a"),)})
 
 
 def test_one_node_alone_is_a_line() -> None:

@@ -58,4 +58,4 @@ def test_stopped_testnet_does_not_run_though_its_launcher_lives() -> None:
     assert replace(STATE, launcher=this).running
     assert not replace(STATE, launcher=this, status=Status.STOPPED).running
     assert not replace(STATE, launcher=this, status=Status.FAILED).running
-    assert not replace(STATE, launcher=this._replace(started=this.started - 1)).running
+    assert not replace(STATE, launcher=this._replace(start_ticks=this.start_ticks - 1)).running

@@ -23,9 +23,7 @@ A, M, N, B = (SecretKey.generate().public for _ in range(4))
 
 
 def pair(*through: PublicKey) -> PathPair:
-    there = tuple(
-        Hop(one, two, transport_id(one, two, "tcp", True)) for one, two in itertools.pairwise(through)
-    )
+    there = tuple(Hop(one, two, transport_id(one, two, "tcp", True)) for one, two in itertools.pairwise(through))
     return PathPair(there, tuple(Hop(hop.target, hop.source, hop.transport) for hop in reversed(there)))
 
 

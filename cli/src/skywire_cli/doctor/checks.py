@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from skywire_cli.disk import LEAST_FREE, too_little
 from skywire_cli.doctor.facts import Facts, PeerFact, Row
 
-LEAST_FREE = 200 << 20
 # Signed calls are refused from 60 s on; half of it is time to act.
 MOST_CLOCK_DIFFERENCE_S = 30.0
 MANY_RESTARTS = 3
@@ -63,8 +63,8 @@ def _files(facts: Facts) -> Iterator[Finding]:
         elif state != "ok":
             yield Finding("DIRECTORY_READ_ONLY", f"{directory} is {state}", f"chown the node's user to {directory}")
     if facts.free_bytes is not None and facts.free_bytes < LEAST_FREE:
-        free = f"{facts.free_bytes >> 20} MiB are free where the node keeps its files"
-        yield Finding("DISK_FULL", free, f"free at least {LEAST_FREE >> 20} MiB; old logs are the first place to look")
+        repair = f"free at least {LEAST_FREE >> 20} MiB; old logs are the first place to look"
+        yield Finding("DISK_FULL", too_little(facts.free_bytes), repair)
 
 
 def _running(facts: Facts) -> Iterator[Finding]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from skywire_common.rpc.client import RpcChannel
 from skywire_common.runtime.config import FROM_FILE, MAX_KEY_FILE, TlsFiles
 
 from skywire_cli.admin import NodeAdmin
+from skywire_cli.disk import free_at
 from skywire_cli.doctor.facts import Facts, PeerFact
 from skywire_cli.doctor.ports import taken
 from skywire_cli.shown import plain
@@ -68,8 +68,7 @@ def _files(facts: Facts, check: Callable[[Path], str]) -> SecretKey | None:
         if isinstance(app, dict):
             executable = apps / f"{app.get('app')}.v{app.get('version')}"
             facts.executables[executable] = _executable(executable)
-    with suppress(OSError):
-        facts.free_bytes = shutil.disk_usage(local if local.exists() else facts.config.parent).free
+    facts.free_bytes = free_at(local, facts.config)
     return _key(facts, document)
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,9 @@ from skywire_common.errors import Failure
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import console, json_wanted, print_json, table
-from skywire_cli.target import directory_option
+from skywire_cli.target import CONFIG_FILE, directory_option
 from skywire_cli.testnet.plan import MAX_NODES, MAX_SETUP_NODES, Topology
-from skywire_cli.testnet.state import ServiceState, State, Status, load
+from skywire_cli.testnet.state import Kind, ServiceState, State, Status, load
 
 if TYPE_CHECKING:
     from skywire.node.v1 import node_admin_pb2 as pb
@@ -80,6 +81,7 @@ def status(directory: Path) -> int:
     if state is None or not state.running:
         raise CliError("NO_TESTNET", f"no testnet runs in {directory}", "skywire testnet up")
     summaries = asyncio.run(_summaries(state))
+    state = _now(state, summaries)
     ready = state.status is Status.READY and all(
         summary is not None and summary.state == "READY" for summary in summaries.values()
     )
@@ -94,7 +96,7 @@ def status(directory: Path) -> int:
 @directory_option
 def down(directory: Path) -> None:
     """End a testnet, its own processes only, and remove its files, the kept ones if it does not run any more."""
-    from skywire_cli.testnet.network import clean
+    from skywire_cli.testnet.cleaning import clean
 
     state = load(directory)
     if state is None:
@@ -124,9 +126,23 @@ def logs(process: str, app: str | None, directory: Path) -> None:
     if found is None:
         names = ", ".join(service.name for service in state.services)
         raise CliError("NOT_FOUND", f"this testnet has {names}, not {process}")
+    if app is not None:
+        check_app(app, Path(found.log))
     text = Path(found.log).read_text(errors="replace")
     for line in text.splitlines() if app is None else printed_by(app, text):
         click.echo(json.dumps(line) if json_wanted() and app is not None else line)
+
+
+def check_app(app: str, log: Path) -> None:
+    """Raise CliError unless the configuration beside the log of a testnet's process has an app of this name."""
+    try:
+        document = json.loads((log.parent / CONFIG_FILE).read_text())
+    except FileNotFoundError:
+        document = {}  # it never started
+    known = [str(one["app"]) for one in document.get("apps", ())]
+    if app not in known:
+        has = f"its apps: {', '.join(known)}" if known else "it has no apps"
+        raise CliError("NOT_FOUND", f"{log.stem} has no app {app}", has)
 
 
 def printed_by(app: str, log: str) -> list[str]:
@@ -157,7 +173,7 @@ def _make(
 
 async def _run(net: Testnet, detached: Path | None) -> None:
     """Bring it up, wait for a signal, take it down; a second signal kills what is left."""
-    from skywire_cli.testnet.network import LAUNCHER_LOG
+    from skywire_cli.testnet.cleaning import LAUNCHER_LOG
     from skywire_cli.testnet.view import Screen
 
     stop = stop_on_signals(net.kill_all)
@@ -178,7 +194,10 @@ async def _run(net: Testnet, detached: Path | None) -> None:
                 _write_to(detached / LAUNCHER_LOG)
             elif quiet:
                 print_json(net.state.document())
-            await stopping
+            watching = asyncio.create_task(net.watch())
+            await asyncio.wait((stopping, watching), return_when=asyncio.FIRST_COMPLETED)
+            watching.cancel()
+            await asyncio.wait((watching,))
         finally:
             stopping.cancel()
             await net.down()
@@ -267,6 +286,19 @@ async def _summaries(state: State) -> dict[str, pb.GetSummaryResponse | None]:
     nodes = [node for node in state.nodes if "admin" in node.interfaces]
     answers = await asyncio.gather(*(ask(node) for node in nodes))
     return {node.name: answer for node, answer in zip(nodes, answers, strict=True)}
+
+
+def _now(state: State, summaries: dict[str, pb.GetSummaryResponse | None]) -> State:
+    """Return the state as it is now: the file may be a moment older than a death."""
+    services = []
+    for service in state.services:
+        said = summaries.get(service.name)
+        if service.process is not None and not service.process.alive:
+            service = replace(service, status=Status.FAILED, reason="it is gone", process=None)
+        if service.kind is Kind.NODE:
+            service = replace(service, links_up=min(said.transports_up, service.links) if said is not None else 0)
+        services.append(service)
+    return replace(state, services=tuple(services))
 
 
 def _print_status(state: State, summaries: dict[str, pb.GetSummaryResponse | None]) -> None:

@@ -5,11 +5,11 @@ Every port is 0; a process writes the ones it got into its ready file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skywire_cli.testnet.plan import Link, Plan
+from skywire_cli.testnet.plan import PLACEHOLDER, Link, Plan
 
 Document = dict[str, Any]
 ANY_PORT = "127.0.0.1:0"
@@ -59,7 +59,6 @@ def node(
     setup_nodes: Sequence[Peer],
 ) -> Document:
     """Configure a node; `keys` are the public keys of all nodes, in order."""
-    named = {f"node{number}": key for number, key in enumerate(keys, start=1)}
     return {
         "node": {"static_public_key": keys[index], "static_secret_key_file": str(directory / KEY_FILE)},
         "transport_discovery": discovery.document(),
@@ -78,8 +77,8 @@ def node(
                 "auto_start": app.auto_start,
                 "standby": app.standby,
                 "port": app.port,
-                "args": [_filled(arg, named) for arg in app.args],
-                "env": {name: _filled(value, named) for name, value in app.env.items()},
+                "args": [_filled(arg, keys) for arg in app.args],
+                "env": {name: _filled(value, keys) for name, value in app.env.items()},
             }
             for app in plan.apps.get(index, ())
         ],
@@ -101,7 +100,5 @@ def _address(plan: Plan, link: Link) -> Document:
     return {"address": plan.addresses[link]} if link in plan.addresses else {}
 
 
-def _filled(text: str, named: Mapping[str, str]) -> str:
-    for name, value in named.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
+def _filled(text: str, keys: Sequence[str]) -> str:
+    return PLACEHOLDER.sub(lambda match: keys[int(match[1]) - 1], text)

@@ -18,10 +18,10 @@ from skywire_common.errors import LocalError
 
 
 class ProcessId(NamedTuple):
-    """`started` is clock ticks after boot."""
+    """`start_ticks` is when it started, in clock ticks after boot."""
 
     pid: int
-    started: int
+    start_ticks: int
 
     @classmethod
     def of(cls, pid: int) -> ProcessId | None:
@@ -40,7 +40,7 @@ class ProcessId(NamedTuple):
     @property
     def alive(self) -> bool:
         """Whether this very process runs."""
-        return _start_time(self.pid) == self.started
+        return _start_time(self.pid) == self.start_ticks
 
     def end(self, grace: float) -> bool:
         """Send SIGTERM, after `grace` seconds SIGKILL; returns whether there was something to end. Blocks."""

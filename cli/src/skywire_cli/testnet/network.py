@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-import re
 import shlex
 import shutil
 import tempfile
@@ -28,23 +27,26 @@ from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.sockets import MAX_PATH
 
 from skywire_cli.admin import TIMEOUT, NodeAdmin
-from skywire_cli.failures import CliError
+from skywire_cli.failures import NO_SPACE, CliError
 from skywire_cli.keygen import write_key_file
 from skywire_cli.testnet import config
+from skywire_cli.testnet.cleaning import APPS_DIRECTORY, clean
 from skywire_cli.testnet.identity import ProcessId
 from skywire_cli.testnet.plan import AppPlan, Plan
-from skywire_cli.testnet.process import STOP_GRACE, Service, shim_command
-from skywire_cli.testnet.state import STATE_FILE, Kind, State, Status, load, save
+from skywire_cli.testnet.process import Service, shim_command
+from skywire_cli.testnet.state import Kind, State, Status, load, save
 
 CONNECT_TIMEOUT = 30.0
-APPS_DIRECTORY = "apps"
-LAUNCHER_LOG = "launcher.log"
 SOCKET_NAME = "admin.sock"
 _DIRECTORY_MODE = 0o700
 _APP_MODE = 0o700
 _POLL = 0.05
 _UP = "UP"
-_SERVICE_DIRECTORY = re.compile(r"discovery|setup-node\d+|node\d+", re.ASCII)
+# Less than what one service needs to start.
+_NO_SPACE_LEFT = 1 << 20
+_WATCH_S = 2.0
+# What a node says of an app that calls itself otherwise; it will never run.
+_NEVER = "broke the protocol of its pipe"
 
 
 class Node(Service):
@@ -99,6 +101,8 @@ class Testnet:
         self._reason = ""
         self._lock: int | None = None
         self._launcher = ProcessId.this()
+        # Why the state file is older than the state.
+        self._unwritten: OSError | None = None
         self._sockets = self.directory
         root = self.directory
         self.discovery = Service(
@@ -152,12 +156,36 @@ class Testnet:
             self._set(Status.STARTING)
             await self._start()
             await self.connected()
+            self._set(Status.READY)
+            self._check_written()
         except BaseException as error:
             # A failure is looked for in the logs; an interruption is nobody's fault.
             self._keep = self._keep or isinstance(error, Exception)
-            await self.down(str(error))
+            full = self._full(error)
+            await self.down(str(full or error))
+            if full is not None:
+                raise full from error
             raise
-        self._set(Status.READY)
+
+    def _check_written(self) -> None:
+        """Raise what kept the state file from being written."""
+        if self._unwritten is not None:
+            raise self._unwritten
+
+    def _full(self, error: BaseException) -> CliError | None:
+        """Return the error of a full disk if that is what is behind another one."""
+        said = isinstance(error, OSError) and error.errno in NO_SPACE
+        # A service whose disk is full may not even say so.
+        silent = isinstance(error, CliError) and shutil.disk_usage(self.directory).free < _NO_SPACE_LEFT
+        if not said and not silent and self._unwritten is None:
+            return None
+        why = "no space is left on its disk (ENOSPC)"
+        if not said and self._unwritten is not None and self._unwritten.errno not in NO_SPACE:
+            why = f"its state cannot be written: {self._unwritten.strerror}"
+        hint = "free some space there, or name another directory by --dir"
+        return CliError(
+            "NO_SPACE", f"the testnet in {self.directory} cannot come up: {why}", hint, {"first": str(error)}
+        )
 
     async def connected(self, timeout: float = CONNECT_TIMEOUT) -> None:
         """Wait until every node is READY with its apps, every planned link up at both ends and in the discovery.
@@ -175,6 +203,24 @@ class Testnet:
         finally:
             await channel.close()
 
+    async def watch(self) -> None:
+        """Keep the count of links in the state true until cancelled; a node that does not answer has none."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            for node in self.nodes:
+                up = await self._links_up(node)
+                if up != node.state.links_up:
+                    node.change(links_up=up)
+
+    async def _links_up(self, node: Node) -> int:
+        if node.state.status is not Status.READY:
+            return 0
+        wanted = {self.nodes[index].key for index in self.plan.neighbours(node.number - 1)}
+        try:
+            return len({row.remote for row in await node.admin.transports() if row.state == _UP} & wanted)
+        except Failure:
+            return 0
+
     async def down(self, reason: str = "") -> None:
         """Stop everything, nodes first, and remove what was made unless it is to be kept."""
         if self._lock is None:
@@ -184,10 +230,12 @@ class Testnet:
             await node.close_admin()
         for group in (self.nodes, self.setup_nodes, [self.discovery]):
             await asyncio.gather(*(service.stop() for service in group))
-        self._set(Status.FAILED if reason else Status.STOPPED, reason)
-        clean(self.directory, self.state, everything=not self._keep)
-        os.close(self._lock)
-        self._lock = None
+        try:
+            self._set(Status.FAILED if reason else Status.STOPPED, reason)
+            clean(self.directory, self.state, everything=not self._keep)
+        finally:
+            os.close(self._lock)
+            self._lock = None
 
     def kill_all(self) -> None:
         """Send SIGKILL to every process, so that `down` has nothing to wait for."""
@@ -248,6 +296,7 @@ class Testnet:
         for group in ([self.discovery], self.setup_nodes, self.nodes):
             for service in group:
                 self._configure(service, {})
+            self._check_written()
             await _all(service.start() for service in group)
 
     def _configure(self, service: Service, ports: dict[str, str]) -> None:
@@ -288,7 +337,8 @@ class Testnet:
         wanted = {self.nodes[index].key for index in self.plan.neighbours(node.number - 1)}
         try:
             summary = await node.admin.summary()
-            starting = [app.name for app in await node.admin.apps() if _is_starting(app)]
+            apps = await node.admin.apps()
+            starting = [app.name for app in apps if _is_starting(app)]
             up = {
                 PublicKey(seen.remote)
                 for seen in await node.admin.transports()
@@ -303,6 +353,10 @@ class Testnet:
             if failure.code not in (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE):
                 raise
             return f"{node.name} or the discovery does not answer: {failure.cause}"
+        for app in apps:
+            if app.auto_start and _NEVER in app.reason:
+                hint = "its program has to introduce itself by the name before the @ of --app"
+                raise CliError("APP_FAILED", f"app {app.name} on {node.name}: {app.reason}", hint)
         routed = {PublicKey(edge) for known in listed.transports if known.is_up for edge in known.entry.entry.edges}
         if len(wanted & up) != node.state.links_up:
             node.change(links_up=len(wanted & up))
@@ -324,35 +378,14 @@ class Testnet:
         if self._status is Status.WAITING:
             return
         state = self.state
-        save(self.directory, state)
+        try:
+            save(self.directory, state)
+        except OSError as error:
+            self._unwritten = error  # `up` fails of it; processes end and the lock is let go without the file
+        else:
+            self._unwritten = None
         if self._told is not None:
             self._told(state)
-
-
-def clean(directory: Path, state: State, *, everything: bool) -> None:
-    """End what a dead launcher left, remove sockets, and with `everything` all that the testnet made.
-
-    Only processes of the state and what testnets name so are touched. Blocks for as long as the processes take to end.
-    """
-    for service in state.services:
-        if service.process is not None:
-            service.process.end(STOP_GRACE)
-        if "admin" in service.interfaces:
-            service.socket.unlink(missing_ok=True)
-        if everything:
-            shutil.rmtree(directory / service.name, ignore_errors=True)
-    if state.sockets:
-        shutil.rmtree(state.sockets, ignore_errors=True)
-    if everything:
-        # A larger testnet that was here before left directories that this state does not name.
-        for left in directory.iterdir():
-            if _SERVICE_DIRECTORY.fullmatch(left.name) and left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-        shutil.rmtree(directory / APPS_DIRECTORY, ignore_errors=True)
-        (directory / LAUNCHER_LOG).unlink(missing_ok=True)
-        (directory / STATE_FILE).unlink(missing_ok=True)
-        if not any(directory.iterdir()):
-            directory.rmdir()
 
 
 def _is_starting(app: node_pb.App) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import combinations
 from typing import NamedTuple
 
+from skywire_common.app_rules import check_configured, check_word
 from skywire_common.errors import LocalError
 
 MAX_NODES = 64
 MAX_SETUP_NODES = 8
+# In an app's arguments: stands for the public key of the node with this number, from 1.
+PLACEHOLDER = re.compile(r"\{node([0-9]+)\}", re.ASCII)
 
 
 class Topology(StrEnum):
@@ -78,10 +82,33 @@ class Plan:
         for link in self.addresses:
             if link not in self.links:
                 raise LocalError(f"an address is planned for {link}, which is none of the links")
+        for apps in self.apps.values():
+            _check_apps(apps, self.nodes)
 
     def neighbours(self, node: int) -> tuple[int, ...]:
         """Return the nodes that a node is linked to."""
         return tuple(sorted({index for link in self.links if node in link for index in link if index != node}))
+
+
+def _check_apps(apps: Sequence[AppPlan], nodes: int) -> None:
+    """Check what stands in one node's config of its apps; raises Failure or LocalError."""
+    named: dict[str, AppPlan] = {}
+    ports: dict[int, str] = {}
+    for app in apps:
+        check_word(app.name)
+        check_word(app.version)
+        if app.port:
+            check_configured(app.port, app.name)
+        if named.setdefault(app.name, app) is not app:
+            raise LocalError(f"app {app.name} is planned twice for one node")
+        owner = ports.setdefault(app.port, app.name) if app.port else app.name
+        if owner != app.name:
+            raise LocalError(f"apps {owner} and {app.name} both want port {app.port}")
+        for text in (*app.args, *app.env.values()):
+            for number in PLACEHOLDER.findall(text):
+                if not 1 <= int(number) <= nodes:
+                    has = f"this testnet has nodes 1 to {nodes}" if nodes > 1 else "this testnet has node 1 alone"
+                    raise LocalError(f"app {app.name}: {{node{number}}} names no node; {has}")
 
 
 def links(nodes: int, topology: Topology) -> tuple[Link, ...]:

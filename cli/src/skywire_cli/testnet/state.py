@@ -18,7 +18,7 @@ from skywire_cli.failures import CliError
 from skywire_cli.testnet.identity import ProcessId
 
 STATE_FILE = "testnet.json"
-_VERSION = 1
+_VERSION = 2
 
 
 class Kind(StrEnum):
@@ -104,7 +104,10 @@ class State:
 
     def document(self) -> dict[str, Any]:
         """Return the JSON form."""
-        return {"version": _VERSION, **asdict(self)}
+        document = {"version": _VERSION, **asdict(self), "launcher": self.launcher._asdict()}
+        for service, shown in zip(self.services, document["services"], strict=True):
+            shown["process"] = service.process._asdict() if service.process is not None else None
+        return document
 
 
 def load(directory: Path) -> State | None:
@@ -121,17 +124,21 @@ def load(directory: Path) -> State | None:
 
 
 def save(directory: Path, state: State) -> None:
-    """Replace the state file."""
+    """Replace the state file; raises OSError, and then the old one stands."""
     draft = directory / f".{STATE_FILE}"
-    draft.write_text(json.dumps(state.document(), indent=1) + "\n")
-    draft.replace(directory / STATE_FILE)
+    try:
+        draft.write_text(json.dumps(state.document(), indent=1) + "\n")
+        draft.replace(directory / STATE_FILE)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def _state(document: dict[str, Any]) -> State:
     if document.pop("version") != _VERSION:
         raise ValueError("another version of the file")
     return State(
-        launcher=ProcessId(*document.pop("launcher")),
+        launcher=ProcessId(**document.pop("launcher")),
         status=Status(document.pop("status")),
         services=tuple(_service(service) for service in document.pop("services")),
         **document,
@@ -143,6 +150,6 @@ def _service(document: dict[str, Any]) -> ServiceState:
     return ServiceState(
         kind=Kind(document.pop("kind")),
         status=Status(document.pop("status")),
-        process=ProcessId(*process) if process else None,
+        process=ProcessId(**process) if process else None,
         **document,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, model_validator
+from skywire_common.app_rules import FIRST_FREE, is_word
 from skywire_common.curve import SecretKey
 from skywire_common.errors import Failure, LocalError
 from skywire_common.keys import PublicKey
@@ -34,15 +35,12 @@ MAX_APPS = 256
 MAX_TRANSPORTS = 1_024
 MAX_TYPES = 6  # a node tells the discovery 8 addresses, with tcp and control
 MAX_SETUP_NODES = 16
-# Below it ports are reserved for named apps (wire.md, App pipe); from 49152 up they are for dialling loops.
-FIRST_DIALLING_PORT = 49_152
 _TYPE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
-_APP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
 def _app_word(value: str) -> str:
     """Check a name or version that becomes part of a path."""
-    if not _APP_NAME.fullmatch(value) or ".." in value:
+    if not is_word(value):
         raise ValueError("letters, digits, '.', '_' and '-', at most 64, the first one a letter or digit")
     return value
 
@@ -118,7 +116,7 @@ class AppSettings(Section):
     app: AppWord = setting("its name; the executable is {apps_path}/{app}.v{version}")
     version: AppWord = setting("its version")
     auto_start: bool = setting("starts with the node; the command line's word goes over it", default=False)
-    port: int = setting("where it takes loops; 0: it only dials", default=0, ge=0, lt=FIRST_DIALLING_PORT)
+    port: int = setting("where it takes loops; 0: it only dials", default=0, ge=0, lt=FIRST_FREE)
     args: tuple[str, ...] = setting("its arguments", default=())
     env: dict[str, str] = setting("its environment", default_factory=dict)
     restart: RestartPolicy | None = setting(

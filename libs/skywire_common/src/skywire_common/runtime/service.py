@@ -233,6 +233,7 @@ def _announce(path: Path | None, ready: Ready) -> None:
         part.write_bytes(orjson.dumps(document) + b"\n")
         part.replace(path)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise ConfigError(f"--ready-file {path}: {error.strerror}") from error
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from skywire_common.app_rules import NAME_VARIABLE, VERSION_VARIABLE
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.keys import Addr, PublicKey
 from structlog.typing import FilteringBoundLogger
@@ -238,8 +239,9 @@ class AppHost:
             directory.mkdir(parents=True, exist_ok=True)
             if spec.port:
                 self.ports.bind(spec.port, spec.app)
-            # Whose node this is, an app may want to say before its first loop.
-            environment = {KEY_VARIABLE: str(self.public_key), **spec.env}
+            # Whose node this is, an app may want to say before its first loop; and which of a node's apps it is.
+            who = {NAME_VARIABLE: spec.app, VERSION_VARIABLE: spec.version}
+            environment = {KEY_VARIABLE: str(self.public_key), **spec.env, **who}
             return AppProcess.spawn(executable, spec.args, environment, directory)
         except OSError as error:
             self.ports.release(spec.port)

@@ -9,6 +9,8 @@ from structlog.typing import FilteringBoundLogger
 
 LONGEST_LINE = 8_192
 READ_SIZE = 32 << 10
+# Characters of the last line that are kept, to say why an app ended.
+LAST_SHOWN = 300
 # Beyond this rate the app waits in its own write.
 BYTES_PER_S = 1 << 20
 
@@ -21,6 +23,8 @@ class Output:
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._rest = b""
+        # What was printed last, of lines with anything on them.
+        self.last = ""
         self._pause: asyncio.TimerHandle | None = None
         self._loop.add_reader(fd, self._readable)
 
@@ -65,7 +69,9 @@ class Output:
         return len(data) == READ_SIZE
 
     def _line(self, line: bytes) -> None:
-        self._log.info("app output", line=line[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\r"))
+        text = line[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\r")
+        self.last = text.strip()[:LAST_SHOWN] or self.last
+        self._log.info("app output", line=text)
 
     def _end(self) -> None:
         if self._fd < 0:

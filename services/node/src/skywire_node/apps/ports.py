@@ -1,20 +1,17 @@
-"""A node's ports: which app has which (wire.md, App pipe).
+"""A node's ports: which app has which (wire.md, App pipe; the ranges stand in skywire_common.app_rules).
 
-1 to 9           reserved: 1 chat, 2 SSH, 3 SOCKS proxy; only an app of that name may have one
-10 to 49151      configured; bound while their app runs
-49152 to 65535   given to dialling loops, one each, from a random start upwards
+Configured ports are bound while their app runs. Dialling loops get one each, from a random start upwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from skywire_common.app_rules import FIRST_FREE, check_configured
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.keys import MAX_PORT
 
-FIRST_CONFIGURED = 10
-FIRST_FREE = 49_152
-RESERVED: Mapping[int, str] = {1: "chat", 2: "ssh", 3: "socksproxy"}
+__all__ = ["FIRST_FREE", "Ports", "check_configured", "check_distinct"]
 
 
 class Ports:
@@ -54,18 +51,6 @@ class Ports:
     def bound(self) -> dict[int, str]:
         """Return every port in use with its app."""
         return dict(self._owners)
-
-
-def check_configured(port: int, app: str) -> None:
-    """Check that a port may stand in an app's config; raises Failure."""
-    if not 1 <= port < FIRST_FREE:
-        raise Failure(
-            ErrorCode.INVALID_ARGUMENT,
-            f"app {app} cannot have port {port}: configured ports end at {FIRST_FREE - 1}, others are for dialling",
-        )
-    if port < FIRST_CONFIGURED and RESERVED.get(port) != app:
-        kept = f"for {RESERVED[port]}" if port in RESERVED else "for apps to come"
-        raise Failure(ErrorCode.INVALID_ARGUMENT, f"app {app} cannot have port {port}: it is reserved {kept}")
 
 
 def check_distinct(wanted: Iterable[tuple[str, int]]) -> None:

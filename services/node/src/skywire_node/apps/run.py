@@ -207,6 +207,8 @@ class AppRun:
         self._pipe.close()
         self._output.close()
         why = "" if self._why_stopped is None else f": {self._why_stopped.cause}"
+        if not why and not self.exit.in_order and self._output.last:
+            why = f"; its last line: {self._output.last}"
         self._move(AppState.STOPPED, f"{self.exit}{why}")
         self.ended.set_result(self.exit)
         self._outside.run_ended(self)

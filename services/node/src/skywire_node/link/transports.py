@@ -221,8 +221,9 @@ class Transports:
                 await self.types[entry.kind].connect(address, link)
                 await self._opened(link)
         except (OSError, TimeoutError, Failure, DecodeError, ValueError) as error:
-            self._dialling(transport, "DOWN", str(error) or "no answer in time")
-            raise LinkError(str(error) or "no answer in time") from error
+            why = (isinstance(error, OSError) and error.strerror) or str(error) or "no answer in time"
+            self._dialling(transport, "DOWN", why)
+            raise LinkError(why) from error
         except LinkError as error:
             self._dialling(transport, "DOWN", str(error))
             raise
@@ -334,9 +335,11 @@ class Transports:
 
     @staticmethod
     def _state(transport: Transport, state: str, reason: str = "") -> None:
-        if transport.state != state:
+        if (transport.state == "UP") != (state == "UP"):
             transport.since = time.monotonic()
-        transport.state, transport.reason = state, reason
+        # Why it is down is told until it is up, also while it is dialled once more.
+        transport.reason = reason or (transport.reason if state in ("DIALING", "SETTLING") else "")
+        transport.state = state
 
     def is_removed(self, remote: PublicKey, kind: str, public: bool) -> bool:
         """Say whether a transport was removed and not added again."""

@@ -47,7 +47,7 @@ class AppView(NamedTuple):
 
 
 class TransportView(NamedTuple):
-    """One transport; `state` is DIALING, SETTLING, UP, SUSPECT or DOWN. `since`: seconds in that state."""
+    """One transport; `state` is DIALING, SETTLING, UP, SUSPECT or DOWN. `since`: seconds that it is up, or not up."""
 
     transport_id: UUID
     remote: PublicKey
