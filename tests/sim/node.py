@@ -22,6 +22,7 @@ from skywire_node.control.service import NodeControlService
 from skywire_node.control.setup_nodes import SetupNodes, SetupPeer
 from skywire_node.edge import Listener, Loop
 from skywire_node.link.transport import Transport
+from skywire_node.loops.idling import Idling
 from skywire_node.loops.loop_setup import Answer, Offer, Routes
 from skywire_node.loops.rerouting import Rerouting
 from skywire_node.loops.routed_loop import RoutedLoop
@@ -97,6 +98,7 @@ class Node:
         self.rerouting: Rerouting
         self.setups: RouteSetUps
         self.permanent: list[Any] = []
+        self.idle_loop = 0.0  # seconds after which idle loops end; 0.0: never
         self.standby = False  # whether its apps want a second pair of routes
         self.offers: dict[bytes, Offer] = {}  # the first of each set-up, as a wire-tapper would keep them
         self.starts = 0
@@ -174,6 +176,8 @@ class Node:
             process.spawn(self.rerouting.run(), "renew"),
             process.spawn(keeper.run(), "keep"),
         ]
+        if self.idle_loop:
+            self.permanent.append(process.spawn(Idling(plane.loops, self.idle_loop).run(), "idling"))
 
     def _watch_offers(self) -> None:
         real = self.plane.loops.confirm

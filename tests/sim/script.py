@@ -15,6 +15,7 @@ in seconds since the world began, and then what the command itself says.
     kill b, start b, restart b, freeze b, thaw b, slow b 3
     setup s1 kill | start | before 3 | after 3     (from now on, counted in its calls)
     discovery away | back, trace on | off
+    idle a 60                    a restarts, and from now on ends loops that are idle for so long
     standby a                    apps of this node want a second pair of routes
     replay s1 1a same | other    a setup node offers the first message of loop 1 again, under its set-up id or another
     addrules b live | nolink | unreserved     a setup node asks for rules that it may not have
@@ -89,6 +90,10 @@ class Script:
 
     def do_listen(self, node: str, port: str, how: str = "") -> None:
         self.world.nodes[node].ports[int(port)] = how
+
+    def do_idle(self, node: str, seconds: str) -> None:
+        self.world.nodes[node].idle_loop = float(seconds)
+        self.world.restart(node)
 
     def do_standby(self, node: str) -> None:
         self.world.nodes[node].standby = True

@@ -171,6 +171,9 @@ class Limits(Section):
         default=None,
         ge=30,
     )
+    idle_loop_s: float | None = setting(
+        "loops over which no app sends anything end after it; unset: never", unit="s", default=None, gt=0
+    )
     patience_s: float = setting("how long a loop waits for a new route", unit="s", default=60.0, gt=0)
 
 

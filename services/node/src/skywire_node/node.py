@@ -41,6 +41,7 @@ from skywire_node.control.route_setup import RouteSetUps
 from skywire_node.control.setup_nodes import SetupNodes, SetupPeer
 from skywire_node.link import types
 from skywire_node.link.types import TransportType
+from skywire_node.loops.idling import Idling
 from skywire_node.loops.lives import Lives
 from skywire_node.loops.rerouting import Rerouting
 from skywire_node.loops.routed_loop import RoutedLoop
@@ -178,6 +179,8 @@ class Node:
         scope.defer(self._say_goodbye)
         scope.spawn(plane.run(), "ticks")
         scope.spawn(self._rerouting.run(), "renewals")
+        if (idle := self._settings.limits.idle_loop_s) is not None:
+            scope.spawn(Idling(plane.loops, idle).run(), "idle loops")
         await self._neighbours.bring_back()
         if self._life.previous_epoch:
             scope.spawn(self._neighbours.meet_again(), "meeting neighbours")

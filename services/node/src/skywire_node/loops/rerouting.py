@@ -35,6 +35,7 @@ UNREACHED_SECONDS = 15.0
 PROOF_SECONDS = 1.5  # how long fresh routes have at first to show that packets pass
 LONGEST_PROOF = 24.0
 RENEW_CHECK = 10.0
+RENEW_EARLY = 15.0  # so that it is done before half of the rules' life is over
 _FATAL = frozenset({ErrorCode.LOOP_RESET, ErrorCode.HANDSHAKE_FAILED, ErrorCode.DUPLICATE_IDENTITY})
 
 log = structlog.get_logger(part="rerouting")
@@ -185,7 +186,7 @@ class Rerouting:
                 if loop.offered is not None and loop.offered.paths is not None:
                     mine.append(loop.offered)
                 for routes in mine:
-                    due = routes.expiry - now < routes.lifetime / 2
+                    due = routes.expiry - now < routes.lifetime / 2 + RENEW_EARLY
                     if due and routes.setup_id not in self._renewing:
                         self._renewing.add(routes.setup_id)
                         self._spawn(self._renew(loop, routes), "renew")
