@@ -13,6 +13,9 @@ from skywire_cli.lazy import Lazy, LazyGroup
 from skywire_cli.output import print_error
 
 _COMMANDS = {
+    "app-conformance": Lazy(
+        "skywire_cli.conformance.command", "app_conformance", "Try an app in any language, playing the node."
+    ),
     "config": Lazy("skywire_cli.config", "config", "Make, check and show the configuration of a service."),
     "demo": Lazy("skywire_cli.demo.command", "demo", "Four nodes, a file and 1,000 pings through them, checked."),
     "discovery": Lazy("skywire_cli.discovery", "discovery", "Look into the transport discovery and look after it."),

@@ -178,3 +178,13 @@ def test_what_no_node_sends_ends_the_session(frame: bytes) -> None:
     driver.feed(frame)
     assert driver.session.failure is not None
     assert driver.session.failure.code is ErrorCode.INVALID_ARGUMENT
+
+
+def test_a_stream_that_was_closed_here_and_waits_for_an_answer_is_over_when_the_node_goes() -> None:
+    driver = Driver()
+    stream = driver.dialled()
+    stream.write(b"never answered")
+    stream.close()
+    assert not stream.settled
+    driver.session.end(Failure(ErrorCode.CLOSED, "the node has closed the pipe"))
+    assert stream.settled, "whoever closes it would wait for ever"

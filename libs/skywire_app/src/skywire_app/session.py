@@ -144,11 +144,13 @@ class Session:
         self.failure = failure = self._said or failure
         self.out.clear()
         self.incoming.clear()
-        self._starved.clear()
         asked, self._asked = self._asked, {}
         waiting, self._waiting = self._waiting, deque()
-        for stream in list(self.streams.values()):
+        # Those that were closed here but wait for answers are in no table of streams any more.
+        left = (answer for answer in asked.values() if isinstance(answer, StreamState))
+        for stream in dict.fromkeys((*self.streams.values(), *self._starved, *left)):
             stream.broken(failure)
+        self._starved.clear()
         for answer in asked.values():
             if not isinstance(answer, StreamState):
                 answer(b"", failure)
