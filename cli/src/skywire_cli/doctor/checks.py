@@ -39,13 +39,15 @@ def judge(facts: Facts) -> list[Finding]:
 
 
 def _files(facts: Facts) -> Iterator[Finding]:
-    if facts.config_problem:
+    key = facts.key_file
+    bad_key = key is not None and (facts.key_problem or (facts.key_mode is not None and facts.key_mode & 0o077))
+    # A key that cannot be used is a mistake of the configuration too; it is told once.
+    if facts.config_problem and not (bad_key and _KEY in facts.config_problem and "; " not in facts.config_problem):
         yield Finding(
             "CONFIG_WRONG",
             f"the configuration is wrong: {facts.config_problem}",
             f"correct {facts.config}, then: skywire config check node --config {facts.config}",
         )
-    key = facts.key_file
     if key is not None and facts.key_mode is not None and facts.key_mode & 0o077:
         repair = f"chmod 600 {key}; if it was readable for long, make a new key"
         yield Finding(
@@ -273,6 +275,7 @@ def _fix(kind: str, path: Path) -> Fix:
     return Fix(kind, str(path))
 
 
+_KEY = "static_secret_key_file"
 _RESTART = "restart the node: changes of its file count from the next start"
 _TRUST = "add the keys of setup nodes to trusted_nodes, restart"
 _CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (

@@ -92,6 +92,7 @@ def _key(facts: Facts, document: Mapping[str, Any]) -> SecretKey | None:
     try:
         facts.key_mode = facts.key_file.stat().st_mode & 0o777
         secret = SecretKey.load(facts.key_file)
+        facts.key_mode &= 0o700  # what root lends to a group, others do not read
     except OSError as error:
         facts.key_problem = error.strerror or str(error)
         return None
