@@ -1,4 +1,8 @@
-"""A setup node that is trusted and should not be: it replays first messages and asks for rules that it may not have."""
+"""Who asks for what is not his: a setup node that is trusted and should not be, and a node that is no edge of a loop.
+
+The one replays first messages and asks for rules that it may not have; the other knows all that an edge knows, and has
+setup nodes asked for things in a loop's name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from skywire_common.edge_tags import TAG_SIZE
 from skywire_common.errors import Failure
 from skywire_common.routes import Hop
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
-from skywire_node.loops.loop_setup import Offer
+from skywire_node.loops.loop_setup import Offer, Wanted
 from skywire_setup_node.attempt import Confirmed
 from skywire_setup_node.nodes import Nodes
 from skywire_setup_node.plan import Confirm, LoopRequest, PathPair
@@ -107,3 +111,29 @@ def add_bad_rules(world: World, name: str, what: str) -> list[str]:
     before = len(node.plane.table.rules)
     kind = [text.split(":")[0] for text in _say(world, "s1", ask)]
     return [*kind, f"{len(node.plane.table.rules) - before} rules more"]
+
+
+def act_for(world: World, name: str, what: str, end: End) -> list[str]:
+    """Have a node ask setup nodes to renew, close or reroute a loop, with everything that one of its edges knows."""
+    node, loop = world.nodes[name], end.loop
+    routes, setup_nodes = loop.routes, node.setups._setup_nodes
+    said: list[str] = []
+
+    async def ask() -> None:
+        try:
+            if what == "renew":
+                said.append(f"renewed until {await setup_nodes.renew_loop(routes, routes.rules)}")
+            elif what == "close":
+                left = await setup_nodes.close_loop(routes, loop.loop_id, loop.remote.public_key, f"{name} says so")
+                said.append(f"not closed at {' '.join(sorted(world.by_key[key].name for key in left))}")
+            else:
+                assert routes.paths is not None
+                made = (bytes(16), loop.loop_id, loop.local, loop.remote, end.loop.remote_epoch, routes.paths, 1, 2)
+                await setup_nodes.reroute_loop(Wanted(*made, routes.edge_salt))
+                said.append("rerouted")
+        except Failure as failure:
+            said.append(str(failure))
+
+    task = node.process.spawn(ask(), "stranger")
+    world.until(task.done, 10)
+    return said

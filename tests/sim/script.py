@@ -18,6 +18,7 @@ in seconds since the world began, and then what the command itself says.
     idle a 60                    a restarts, and from now on ends loops that are idle for so long
     standby a                    apps of this node want a second pair of routes
     replay s1 1a same | other    a setup node offers the first message of loop 1 again, under its set-up id or another
+    as b renew | close | reroute 1a     node b asks setup nodes for that, with all that loop 1's end 1a knows
     addrules b live | nolink | unreserved     a setup node asks for rules that it may not have
     reroute 1a                   an end has other routes made and goes over to them
     tick 5, until 30 closed 1a   conditions: closed, open, got 1d 100000, clean, lost 1a, rerouted 1a, refused 1
@@ -33,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sim.rogue import add_bad_rules, replay
+from sim.rogue import act_for, add_bad_rules, replay
 from sim.world import World, topology
 from skywire_common.errors import ErrorCode, Failure
 
@@ -190,6 +191,9 @@ class Script:
 
     def do_replay(self, setup: str, end: str, how: str) -> list[str]:
         return [self.world.named(said) for said in replay(self.world, setup, self.world.ends[end], how == "same")]
+
+    def do_as(self, node: str, what: str, end: str) -> list[str]:
+        return [self.world.named(said) for said in act_for(self.world, node, what, self.world.ends[end])]
 
     def do_addrules(self, node: str, what: str) -> list[str]:
         return [self.world.named(said) for said in add_bad_rules(self.world, node, what)]
