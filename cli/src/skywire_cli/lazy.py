@@ -47,6 +47,8 @@ class ListGroup(JsonGroup):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put `list` in front of a line that names no command."""
+        if ctx.resilient_parsing and not args:
+            return super().parse_args(ctx, args)  # a shell asks which commands there are
         if not any(arg in self.commands or arg in ctx.help_option_names for arg in args):
             args = ["list", *args]
         return super().parse_args(ctx, args)

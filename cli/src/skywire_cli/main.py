@@ -16,6 +16,7 @@ _COMMANDS = {
     "app-conformance": Lazy(
         "skywire_cli.conformance.command", "app_conformance", "Try an app in any language, playing the node."
     ),
+    "completion": Lazy("skywire_cli.completion", "completion", "Have a shell complete this command's words."),
     "config": Lazy("skywire_cli.config", "config", "Make, check and show the configuration of a service."),
     "demo": Lazy("skywire_cli.demo.command", "demo", "Four nodes, a file and 1,000 pings through them, checked."),
     "discovery": Lazy("skywire_cli.discovery", "discovery", "Look into the transport discovery and look after it."),
