@@ -12,7 +12,7 @@ export GRPC_VERBOSITY ?= NONE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test test-slow soak chaos contract schemathesis bench demo clean lock \
+.PHONY: help setup protos lint format test test-slow soak chaos contract contract-all schemathesis bench demo clean lock \
 	images deploy-check compose-test
 
 help:  ## list the targets
@@ -71,6 +71,10 @@ chaos: setup  ## the simulated world with SEEDS=2000 rows of mishaps from FIRST=
 
 contract: setup  ## the discovery's contract cases against TARGET=host:port (and HTTP=host:port)
 	PYTHONPATH=tests $(BIN)/python -m contract.discovery.runner $(TARGET) $(if $(HTTP),--http $(HTTP))
+
+contract-all: setup  ## the cases of every RPC against DISCOVERY=, SETUP_NODE=, CONTROL= (host:port), ADMIN= (socket)
+	PYTHONPATH=tests $(BIN)/python -m contract.everything $(if $(DISCOVERY),--discovery $(DISCOVERY)) $(if $(CONTROL),--control $(CONTROL)) \
+		$(if $(SETUP_NODE),--setup-node $(SETUP_NODE)) $(if $(ADMIN),--admin $(ADMIN)) $(if $(KEY),--setup-node-key $(KEY))
 
 SCHEMATHESIS_LOCK := tests/contract/discovery/schemathesis.lock
 
