@@ -44,6 +44,8 @@ class DiscoveryProcess:
         self.ready = self.directory / "ready.json"
         self.log = self.directory / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        # What the program is started by: for less rights, for example.
+        self.through: list[str] = []
         self.grpc = self.http = ""
 
     @property
@@ -62,6 +64,7 @@ class DiscoveryProcess:
                 # It ends with the tests, also if they are killed.
                 [
                     *shim_command(os.getpid()),
+                    *self.through,
                     self.executable(),
                     "--config",
                     str(self.config),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -88,7 +89,10 @@ def test_http_shows_its_schema_health_and_metrics(discovery: DiscoveryProcess) -
         "/health",
         "/metrics",
     }
-    assert httpx.get(f"{base}/docs").status_code == 200
+    docs = httpx.get(f"{base}/docs")
+    assert docs.status_code == 200
+    assert all(path in docs.text for path in schema["paths"])
+    assert not re.search(r"https?:|src=|//", docs.text), "it works where there is no other host"
     assert httpx.get(f"{base}/health").json() == {"status": "serving"}
     shown = httpx.get(f"{base}/metrics").text
     for name in ("grpc_server_handled_total", "http_requests_total", "skywire_discovery_graph", "process_open_fds"):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
+import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -234,6 +236,39 @@ async def test_sqlite_disk_full(on_sqlite: tuple[DiscoveryProcess, Path]) -> Non
         await until("NOT_SERVING", lambda: not_serving(replica), 10)
         resource.prlimit(replica.pid, resource.RLIMIT_FSIZE, unlimited)
         await check_back(replica, load)
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+async def test_sqlite_read_only(what: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    path = folder / "discovery.db"
+    replica = DiscoveryProcess(tmp_path, f"sqlite+aiosqlite:///{path}")
+    if os.getuid() == 0:  # who may write everywhere, unless that right is taken
+        replica.through = [shutil.which("setpriv") or "setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    denied, mode = folder, 0o755
+    if what == "file":
+        replica.start()
+        assert replica.stop() == 0
+        denied, mode = path, 0o644
+    denied.chmod(0o555)
+    try:
+        replica.launch()
+        await asyncio.to_thread(replica.wait_ready)
+        asker = Asker(replica, SecretKey.generate())
+        assert not await is_serving(replica)
+        status = await asker.status()
+        assert "Permission denied" in status.problem or "readonly" in status.problem
+        with pytest.raises(Failure) as failure:
+            await asker.beat()
+        assert failure.value.code == ErrorCode.UNAVAILABLE
+        denied.chmod(mode)
+        await until("SERVING", lambda: is_serving(replica), BACK_S)
+        assert await asker.beat() == 60
+        await asker.close()
+    finally:
+        denied.chmod(mode)
+        replica.kill()
 
 
 async def test_sqlite_is_not_shared(on_sqlite: tuple[DiscoveryProcess, Path], tmp_path: Path) -> None:

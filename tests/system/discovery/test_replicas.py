@@ -11,11 +11,17 @@ import httpx
 import pytest
 from discovery_process import DiscoveryProcess
 from postgres_server import PostgresServer
+from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
+from skywire_common.convert.entries import signed_entry_to
 from skywire_common.curve import SecretKey
+from skywire_common.entries import SignedEntry
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.http_auth import signed_payload
 from skywire_common.rpc.client import RpcChannel
-from system.discovery.asking import Asker, is_serving, signed, until
+from skywire_common.rpc.gate import Access
+from skywire_transport_discovery.service import ACCESS
+from skywire_transport_discovery.store import migrate
+from system.discovery.asking import PACKAGE, Asker, is_serving, signed, until
 from system.discovery.conftest import Launch
 
 pytestmark = pytest.mark.system
@@ -90,15 +96,48 @@ async def test_64_signed_calls_of_one_key_at_once_all_pass(
     assert leases == [60] * 64
 
 
+def _writes(entry: SignedEntry) -> dict[str, object]:
+    """Return a call of every method that wants a signature."""
+    message, key = signed_entry_to(entry), entry.entry.transport_id.bytes
+    statuses = [pb.UpdateStatusesRequest.Status(transport_id=key, is_up=True)]
+    own = [pb.ReconcileTransportsRequest.Own(entry=message, is_up=True)]
+    return {
+        "TransportDiscovery/RegisterTransports": pb.RegisterTransportsRequest(entries=[message]),
+        "TransportDiscovery/UpdateStatuses": pb.UpdateStatusesRequest(statuses=statuses),
+        "TransportDiscovery/ReconcileTransports": pb.ReconcileTransportsRequest(transports=own),
+        "NodeDirectory/RegisterNode": pb.RegisterNodeRequest(epoch=7),
+    }
+
+
 async def test_a_captured_call_is_good_once_at_any_replica(pair: tuple[DiscoveryProcess, DiscoveryProcess]) -> None:
+    a = SecretKey.generate()
+    writes = _writes(signed(a, SecretKey.generate()))
+    assert {f"/{PACKAGE}.{method}" for method in writes} == {
+        path for path, access in ACCESS.items() if access is Access.SIGNED
+    }
+    for method, request in writes.items():
+        now, random = time.time(), secrets.token_bytes(16)
+        # Same key, time, random bytes and request: the same bytes on the wire.
+        same = [
+            Asker(replica, a, clock=lambda now=now: now, randomness=lambda _, random=random: random) for replica in pair
+        ]
+        await same[0].call(method, request)
+        for asker in (*same, *same):
+            with pytest.raises(Failure) as failure:
+                await asker.call(method, request)
+            assert failure.value.code == ErrorCode.REPLAYED, method
+        for asker in same:
+            await asker.close()
+
+
+async def test_of_64_times_one_call_at_both_replicas_one_is_done(
+    pair: tuple[DiscoveryProcess, DiscoveryProcess],
+) -> None:
     a, now, random = SecretKey.generate(), time.time(), secrets.token_bytes(16)
-    # Same key, time, random bytes and request: the same bytes on the wire.
     same = [Asker(replica, a, clock=lambda: now, randomness=lambda _: random) for replica in pair]
-    await same[0].beat()
-    for asker in (*same, *same):
-        with pytest.raises(Failure) as failure:
-            await asker.beat()
-        assert failure.value.code == ErrorCode.REPLAYED
+    done = await asyncio.gather(*(same[n % 2].beat() for n in range(64)), return_exceptions=True)
+    assert [one for one in done if not isinstance(one, Failure)] == [60]
+    assert {one.code for one in done if isinstance(one, Failure)} == {ErrorCode.REPLAYED}
     for asker in same:
         await asker.close()
 
@@ -238,15 +277,15 @@ async def test_replicas_on_an_old_schema_wait_for_the_one_migrator_that_works(
     postgres: PostgresServer, launch: Launch
 ) -> None:
     with postgres.database() as name:
-        replicas = [launch(postgres.url(name), wait=False) for _ in range(3)]
+        replicas = [launch(postgres.url(name), wait=False) for _ in range(10)]
         for replica in replicas:
             await asyncio.to_thread(replica.wait_ready)
             assert not await is_serving(replica)
             assert "run skywire-discovery migrate" in replica.log.read_text()
-        migrations = [replicas[0].migrate() for _ in range(3)]
+        migrations = [replica.migrate() for replica in replicas]
         for migration in migrations:
             out, err = await asyncio.to_thread(migration.communicate)
             assert (migration.returncode, err) == (0, b""), err
-            assert out == b"the schema is at 0003\n"
+            assert out == f"the schema is at {migrate.newest()}\n".encode()
         for replica in replicas:
             await until("serving", lambda replica=replica: is_serving(replica), 10)  # type: ignore[misc]

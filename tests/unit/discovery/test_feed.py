@@ -14,12 +14,13 @@ from skywire_transport_discovery import limits, watching
 from skywire_transport_discovery.feed import Feed
 from skywire_transport_discovery.limits import Quotas
 from skywire_transport_discovery.standing import Heartbeat
-from skywire_transport_discovery.store import changes, nodes, prune, schema, summary, transports
+from skywire_transport_discovery.store import calls, changes, nodes, prune, schema, summary, transports
+from skywire_transport_discovery.store.calls import Call
 from skywire_transport_discovery.store.changes import Cause
 from skywire_transport_discovery.store.database import Database
 from skywire_transport_discovery.store.transports import Said
 from skywire_transport_discovery.watching import Event, Ring
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 SECRETS = [SecretKey.generate() for _ in range(5)]
 
@@ -196,6 +197,29 @@ async def test_what_is_old_is_forgotten_in_batches(database: Database, monkeypat
     assert {change.subject for change in removed} == {*map(key_of, entries[:7]), SECRETS[4].public}
 
 
+async def test_used_calls_and_days_are_forgotten_in_batches(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune, "BATCH", 3)
+    now = await database.read(changes.clock)
+    fresh = now - prune.KEEP_CALLS_MS + 60_000
+    used = [Call(SECRETS[0].public, bytes([number]) * 16, 1 if number < 8 else fresh) for number in range(10)]
+    await database.write(calls.use_all, used)
+
+    def days(db: object) -> None:
+        today = now // nodes.DAY_MS
+        rows = [{"key": bytes(SECRETS[0].public), "day": today - day, "online_ms": 1} for day in range(40)]
+        db.execute(schema.node_days.insert(), rows)  # type: ignore[attr-defined]
+
+    await database.write(days)
+    rounds = []
+    while gone := await database.write(prune.prune):
+        rounds.append(gone)
+    assert max(rounds) <= 2 * 3
+    assert await database.write(calls.first_uses, used) == [True] * 8 + [False] * 2, "within its window none is"
+    assert len(await database.read(nodes.online_days, SECRETS[0].public)) == prune.KEEP_DAYS + 1
+
+
 async def test_days_that_are_over_move_to_their_own_rows(database: Database) -> None:
     key = SECRETS[0].public
     await database.write(nodes.beat, [Heartbeat(key, 1, (), 0)])
@@ -210,7 +234,7 @@ async def test_days_that_are_over_move_to_their_own_rows(database: Database) -> 
     assert await database.read(nodes.online_days, key) == [(today - 1, 5_000_000), (today, 0)]
 
 
-@pytest.mark.parametrize("start", ["0001", "0002"])
+@pytest.mark.parametrize("start", ["0001", "0002", "0003"])
 async def test_data_survive_every_migration(empty: Database, start: str) -> None:
     await empty.upgrade(start)
     signed = entry(0, 1)
@@ -225,7 +249,9 @@ async def test_data_survive_every_migration(empty: Database, start: str) -> None
         } | touched  # fmt: skip
         node = {"key": bytes(a), "epoch": -5, "endpoints": '[["tcp","h:1"]]', "max_hops": 3, "alive": True,
                 "last_seen_ms": 9_000, "lease_until_ms": 1 << 60}  # fmt: skip
-        for table, values in ((schema.transports, row), (schema.nodes, node)):
+        nonce = {"key": bytes(a), "next": 5}
+        tables = [(schema.transports, row), (schema.nodes, node), (schema.nonces, nonce)]
+        for table, values in tables[: 2 if start == "0001" else 3]:
             columns = [table.c[name] for name in values]
             from sqlalchemy import insert
             from sqlalchemy import table as plain
@@ -241,6 +267,9 @@ async def test_data_survive_every_migration(empty: Database, start: str) -> None
     node = (await empty.read(nodes.by_key, [a]))[a]
     assert (node.epoch, node.endpoints, node.max_hops) == ((1 << 64) - 5, (("tcp", "h:1"),), 3)
     await empty.write(nodes.renew_unchanged, [Heartbeat(a, (1 << 64) - 5, node.endpoints, 3)])
+    assert await empty.write(calls.take_nonce, a, 0 if start == "0001" else 5)
+    counted = await empty.read(lambda db: db.scalar(select(schema.counters.c.value).filter_by(name="nonces")))
+    assert counted == 1
 
 
 def test_the_ring_is_bounded_and_says_when_it_turned(monkeypatch: pytest.MonkeyPatch) -> None:

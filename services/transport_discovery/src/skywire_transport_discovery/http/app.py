@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from starlette.exceptions import HTTPException
 
 from skywire_transport_discovery.checking import check_entries
-from skywire_transport_discovery.http import auth, models
+from skywire_transport_discovery.http import auth, models, page
 from skywire_transport_discovery.http.auth import NonceMismatch, Signed
 from skywire_transport_discovery.limits import Quotas
 from skywire_transport_discovery.registry import Registry
@@ -90,6 +90,7 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
         summary="Who is connected to whom",
         version="1",
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's page loads its scripts from elsewhere
         redoc_url=None,
     )
     _handle_errors(app)
@@ -155,6 +156,11 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
         """Say whether the service serves."""
         said = problem()
         return _json({"error": said}, 503) if said else _json({"status": "serving"})
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        """Show this API to people."""
+        return Response(page.render(app.openapi()), media_type="text/html")
 
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
     async def metrics() -> Response:

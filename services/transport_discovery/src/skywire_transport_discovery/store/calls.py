@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from skywire_common.errors import ErrorCode, Failure
+from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.rpc.identity import Reason, Refused
 from sqlalchemy import Connection, bindparam, select, update
 
 from skywire_transport_discovery.store.many import insert
 from skywire_transport_discovery.store.nodes import upsert
-from skywire_transport_discovery.store.schema import nonces, used_calls
+from skywire_transport_discovery.store.schema import counters, nonces, used_calls
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,6 +88,14 @@ def first_uses(db: Connection, calls: Sequence[Call]) -> list[bool]:
     return answers
 
 
+# A nonce can never be forgotten: the key's first requests would be good again. About 100 bytes each.
+MAX_NONCES = 1_000_000
+_COUNT_KEY = (
+    update(counters)
+    .where(counters.c.name == "nonces", counters.c.value < bindparam("most"))
+    .values(value=counters.c.value + 1)
+    .returning(counters.c.value)
+)
 _NEXT = select(nonces.c.next).where(nonces.c.key == bindparam("key"))
 
 
@@ -97,11 +105,21 @@ def next_nonce(db: Connection, key: bytes) -> int:
 
 
 def take_nonce(db: Connection, key: bytes, given: int) -> bool:
-    """Move the key's nonce on if `given` is the next one; one statement, so that of many with the same one wins."""
+    """Move the key's nonce on if `given` is the next one; one statement, so that of many with the same one wins.
+
+    Raises Failure LIMIT_REACHED for a new key if there are MAX_NONCES.
+    """
     if given == 0:
-        put = upsert(db, nonces).values(key=bytes(key), next=1)
-        put = put.on_conflict_do_update(index_elements=[nonces.c.key], set_={"next": 1}, where=nonces.c.next == 0)
-        return db.execute(put.returning(nonces.c.next)).first() is not None
+        put = upsert(db, nonces).values(key=bytes(key), next=1).on_conflict_do_nothing().returning(nonces.c.next)
+        if db.execute(put).first() is None:
+            return False
+        if db.execute(_COUNT_KEY, {"most": MAX_NONCES}).first() is None:
+            raise Failure(
+                ErrorCode.LIMIT_REACHED,
+                f"{MAX_NONCES} keys have signed HTTP requests here, and none is forgotten; gRPC takes any key",
+                FailureFields(limit="nonces"),
+            )
+        return True
     moved = (
         update(nonces)
         .where(nonces.c.key == bytes(key), nonces.c.next == given)

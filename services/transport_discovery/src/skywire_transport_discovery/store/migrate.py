@@ -61,7 +61,7 @@ def upgrade(db: Connection, to: str = "head") -> str:
 def _make(db: Connection) -> None:
     """Make in an empty database what all migrations lead to."""
     metadata.create_all(db, checkfirst=False)
-    db.execute(counters.insert(), [{"name": "revision", "value": 0}, {"name": "swept_ms", "value": 0}])
+    db.execute(counters.insert(), [{"name": name, "value": 0} for name in ("revision", "swept_ms", "nonces")])
     # As alembic makes it.
     db.execute(
         text(

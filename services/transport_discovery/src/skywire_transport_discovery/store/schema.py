@@ -6,7 +6,8 @@ node_days    how long a node was online on a day (UTC, days since the epoch)
 changes      the log that replicas and watchers follow: revision, what changed, its state after
 nonces       next nonce of each key that signed an HTTP request
 used_calls   signed gRPC calls that were accepted, for as long as they would be again
-counters     `revision` (the last of changes; its row is the lock of all who change the graph), `swept_ms`
+counters     `revision` (the last of changes; its row is the lock of all who change the graph), `swept_ms`,
+             `nonces` (how many there are)
 """
 
 from __future__ import annotations

@@ -7,11 +7,13 @@ statement. The file belongs to this process, which holds a lock beside it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TextIO, TypeVar
 
 from skywire_common.errors import LocalError
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc
@@ -34,10 +36,15 @@ _PRAGMAS = (
 
 
 class Sqlite:
-    """A file's engines and threads; raises LocalError if another process has the file."""
+    """A file's engines and threads; raises LocalError if another process has the file.
+
+    A file or folder that cannot be written is away like any database, until it can.
+    """
 
     def __init__(self, url: URL) -> None:
         self._lock = _FileLock(Path(f"{url.database}.lock"))
+        with contextlib.suppress(OSError):
+            self._lock.take()
         parsed = url.set(drivername="sqlite+pysqlite")
         self._writer = _engine(parsed, "IMMEDIATE", 1)
         self._reader = _engine(parsed, "DEFERRED", READERS)
@@ -47,12 +54,16 @@ class Sqlite:
     async def write(self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the work in the thread that writes."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._write_thread, lambda: _transact(self._writer, work, *args, **kwargs))
+        return await loop.run_in_executor(
+            self._write_thread, lambda: self._transact(self._writer, work, *args, **kwargs)
+        )
 
     async def read(self, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the work in a thread that reads."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._read_threads, lambda: _transact(self._reader, work, *args, **kwargs))
+        return await loop.run_in_executor(
+            self._read_threads, lambda: self._transact(self._reader, work, *args, **kwargs)
+        )
 
     async def upgrade(self, to: str) -> str:
         """Migrate the file."""
@@ -70,15 +81,19 @@ class Sqlite:
         self._reader.dispose()
         self._lock.release()
 
-
-def _transact(engine: Engine, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-    try:
-        with engine.begin() as connection:
-            return work(connection, *args, **kwargs)
-    except exc.DBAPIError as error:
-        raise translate(error) from error
-    except (exc.TimeoutError, OSError) as error:
-        raise unavailable(error) from error
+    def _transact(
+        self, engine: Engine, work: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        try:
+            self._lock.take()
+            with engine.begin() as connection:
+                return work(connection, *args, **kwargs)
+        except exc.DBAPIError as error:
+            # A connection that was opened when the file could only be read never writes, whatever the file is now.
+            engine.dispose()
+            raise translate(error) from error
+        except (exc.TimeoutError, OSError, LocalError) as error:
+            raise unavailable(error) from error
 
 
 def _engine(url: URL, begin: str, connections: int) -> Engine:
@@ -108,14 +123,26 @@ class _FileLock:
     """Held while this process uses the SQLite file; another process is refused."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._file.close()
-            raise LocalError(
-                f"{path} is locked: another process uses this SQLite file; replicas need PostgreSQL"
-            ) from error
+        self._path = path
+        self._file: TextIO | None = None
+        self._taking = threading.Lock()
+
+    def take(self) -> None:
+        """Have the lock; raises LocalError if another process has it, OSError if there can be no lock."""
+        with self._taking:
+            if self._file is not None:
+                return
+            file = self._path.open("a")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.close()
+                raise LocalError(
+                    f"{self._path} is locked: another process uses this SQLite file; replicas need PostgreSQL"
+                ) from error
+            self._file = file
 
     def release(self) -> None:
-        self._file.close()
+        """Give it back."""
+        if self._file is not None:
+            self._file.close()
