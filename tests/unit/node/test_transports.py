@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from uuid import UUID
 
 import pytest
@@ -70,6 +72,22 @@ async def test_a_link_that_is_cut_comes_back_and_its_counts_go_on() -> None:
         await net.until(lambda: transport.state != "UP")
         await net.until(lambda: transport.state == "UP")
         assert transport.totals()[0] > before
+
+
+async def test_a_link_that_is_over_leaves_nothing_to_the_garbage_collector() -> None:
+    """Its buffers have half a megabyte, and a quiet node collects no garbage for hours."""
+    async with Net(2, seed=44) as net:
+        (transport,) = net.planes[0].transports.all.values()
+        links = [weakref.ref(link) for plane in net.planes for link in plane.transports.links()]
+        gc.collect()
+        gc.disable()
+        try:
+            transport.link.abort("cut")  # type: ignore[union-attr]
+            await net.until(lambda: transport.state != "UP")
+            await net.until(lambda: transport.state == "UP" and all(plane.router.links for plane in net.planes))
+            await net.until(lambda: not any(link() for link in links))
+        finally:
+            gc.enable()
 
 
 async def test_a_removed_transport_stays_removed() -> None:

@@ -133,6 +133,9 @@ class Link(asyncio.BufferedProtocol):
         if not self.lost.done():
             self.lost.set_result(reason)
         self._user.on_lost(self, reason)
+        # Half a megabyte of buffers in a ring of references would wait for a collection of garbage: long, if it is quiet.
+        self._reader = self._writer = self._transport = None
+        self._socket = -1
 
     def pause_writing(self) -> None:
         self.paused = True
