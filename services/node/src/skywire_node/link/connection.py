@@ -133,7 +133,7 @@ class Link(asyncio.BufferedProtocol):
         if not self.lost.done():
             self.lost.set_result(reason)
         self._user.on_lost(self, reason)
-        # Half a megabyte of buffers in a ring of references would wait for a collection of garbage: long, if it is quiet.
+        # Half a megabyte of buffers in a ring of references would wait for the garbage collector, long on a quiet node.
         self._reader = self._writer = self._transport = None
         self._socket = -1
 
