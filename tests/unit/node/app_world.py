@@ -88,7 +88,7 @@ class World:
         self.news.set()
         raise structlog.DropEvent
 
-    def make(self, *specs: AppSpec) -> AppHost:
+    def make(self, *specs: AppSpec, adopts: bool = False) -> AppHost:
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.make_filtering_bound_logger(0))
         self.host = AppHost(
             KEY,
@@ -100,6 +100,7 @@ class World:
             log=log,
             rng=random.Random(1),
             changed=self.news.set,
+            adopts=adopts,
         )
         return self.host
 

@@ -29,6 +29,7 @@ from skywire_common.runtime.config import (
 
 from skywire_node.apps.ports import check_configured
 from skywire_node.apps.restart import RestartPolicy
+from skywire_node.apps.session import BACKLOG, MAX_FRAMES_PER_S, MAX_LOOPS, MAX_QUEUED
 from skywire_node.link import types
 
 MAX_APPS = 256
@@ -110,6 +111,23 @@ class TransportTypeSettings(Section):
     options: dict[str, Any] = setting("what the type itself wants to know", default_factory=dict)
 
 
+class AppLimits(Section):
+    """What an app can make the node hold, and do."""
+
+    loops: int = setting("open at once; more are refused", default=MAX_LOOPS, ge=1, le=MAX_LOOPS)
+    backlog: int = setting("loops that wait to be accepted; more are refused", default=BACKLOG, ge=1, le=BACKLOG)
+    queued_bytes: int = setting(
+        "that wait for it on all of its loops", unit="bytes", default=MAX_QUEUED, ge=1 << 20, le=MAX_QUEUED
+    )
+    frames_per_second: int = setting(
+        "that the node reads of it; one that makes more waits in its write",
+        unit="1/s",
+        default=MAX_FRAMES_PER_S,
+        ge=100,
+        le=10 * MAX_FRAMES_PER_S,
+    )
+
+
 class AppSettings(Section):
     """An app of the node."""
 
@@ -123,6 +141,7 @@ class AppSettings(Section):
         "when to start it again that ended by itself; unset: on-failure with auto_start, else never", default=None
     )
     standby: bool = setting("two routes are held ready: a lost one is replaced without a setup node", default=False)
+    limits: AppLimits = setting("bounds of this app", default=AppLimits())
 
     @property
     def executable(self) -> str:

@@ -31,6 +31,7 @@ from skywire_common.runtime.service import Ready
 
 from skywire_node.apps.host import AppHost
 from skywire_node.apps.run import AppSpec, AppState
+from skywire_node.apps.session import Limits
 from skywire_node.config import NodeSettings, TransportTypeSettings
 from skywire_node.control import service as control
 from skywire_node.control.announcing import Announcer, LinkRegistry
@@ -135,7 +136,16 @@ class Node:
             secret.public,
             self.plane.loops,
             [
-                AppSpec(app.app, app.version, app.port, app.auto_start, app.args, app.env, app.restart)
+                AppSpec(
+                    app.app,
+                    app.version,
+                    app.port,
+                    app.auto_start,
+                    app.args,
+                    app.env,
+                    app.restart,
+                    Limits(app.limits.loops, app.limits.backlog, app.limits.queued_bytes, app.limits.frames_per_second),
+                )
                 for app in settings.apps
             ],
             self.plane.flow,
@@ -143,6 +153,7 @@ class Node:
             local_path=settings.local_path,
             log=logging.get_logger("apps"),
             rng=random.Random(secrets.randbits(64)),
+            adopts=True,
         )
 
     def _channel(self, peer: Peer) -> RpcChannel:

@@ -16,6 +16,7 @@ from skywire_common.keys import Addr, PublicKey
 from structlog.typing import FilteringBoundLogger
 
 from skywire_node.apps.loop import AppLoop
+from skywire_node.apps.orphans import Orphans
 from skywire_node.apps.pipe import Turns
 from skywire_node.apps.ports import Ports, check_configured, check_distinct
 from skywire_node.apps.process import AppProcess
@@ -24,6 +25,8 @@ from skywire_node.apps.run import STOP_GRACE_S, AppRun, AppSpec, AppState
 from skywire_node.edge import Dialler, Loop
 from skywire_node.loops import local_loop
 
+# How long an orphan that has ended by itself may stand in the system's table of processes.
+SWEEP_S = 10.0
 KEY_VARIABLE = "SKYWIRE_NODE_KEY"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
@@ -75,7 +78,9 @@ class AppHost:
         log: FilteringBoundLogger,
         rng: random.Random,
         changed: Callable[[], None] = lambda: None,
+        adopts: bool = False,
     ) -> None:
+        """With `adopts` every child of this process is an app or what one has left: for a process that is a node."""
         specs = tuple(specs)
         check_distinct([(spec.app, spec.port) for spec in specs])
         if len({spec.app for spec in specs}) < len(specs):
@@ -97,6 +102,8 @@ class AppHost:
         self._loop = asyncio.get_running_loop()
         self._apps = {spec.app: _App(spec, self._loop.time()) for spec in specs}
         self._closing = False
+        self._orphans = Orphans(adopts=adopts)
+        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if adopts else None
 
     # For the node's owner.
 
@@ -180,6 +187,8 @@ class AppHost:
     async def close(self, grace: float = STOP_GRACE_S) -> None:
         """Stop all apps at once and start no more."""
         self._closing = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         await asyncio.gather(*(self.stop_app(name, grace) for name in self._apps))
 
     # For loops.
@@ -201,6 +210,10 @@ class AppHost:
         return ours
 
     # Within.
+
+    def _sweep(self) -> None:
+        self._orphans.sweep()
+        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
 
     def _find(self, name: str) -> _App:
         app = self._apps.get(name)
@@ -242,7 +255,7 @@ class AppHost:
             # Whose node this is, an app may want to say before its first loop; and which of a node's apps it is.
             who = {NAME_VARIABLE: spec.app, VERSION_VARIABLE: spec.version}
             environment = {KEY_VARIABLE: str(self.public_key), **spec.env, **who}
-            return AppProcess.spawn(executable, spec.args, environment, directory)
+            return AppProcess.spawn(executable, spec.args, environment, directory, self._orphans)
         except OSError as error:
             self.ports.release(spec.port)
             raise Failure(ErrorCode.UNAVAILABLE, f"app {spec.app} cannot start: {error}") from error

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from skywire_common.appframes import FrameBuffer
 
-from skywire_node.apps.session import AppSession, State
+from skywire_node.apps.pace import Pace
+from skywire_node.apps.session import MAX_FRAMES_PER_S, AppSession, State
 
 # writev takes no more parts at once (IOV_MAX).
 MAX_PARTS = 1_024
@@ -39,7 +40,9 @@ class Turns(Protocol):
 class AppPipe:
     """Run a session over two non-blocking descriptors; owns them. `ended` is called once, when no more will come."""
 
-    def __init__(self, from_app: int, to_app: int, turns: Turns, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, from_app: int, to_app: int, turns: Turns, ended: Callable[[], None], frames_per_s: int = MAX_FRAMES_PER_S
+    ) -> None:
         self._from_app = from_app
         self._to_app = to_app
         self._turns = turns
@@ -51,6 +54,9 @@ class AppPipe:
         self._reading = False
         self.blocked_since: float | None = None
         self.last_read = self._loop.time()
+        self._pace = Pace(frames_per_s, self.last_read)
+        self._resting: asyncio.TimerHandle | None = None
+        self.held_back_at: float | None = None
 
     def run(self, session: AppSession) -> None:
         """Start."""
@@ -79,6 +85,25 @@ class AppPipe:
             self._read()
         finally:
             self._turns.end()
+        rest = self._spend()
+        if rest:
+            # What the app writes meanwhile waits in the pipe, then the app in its write.
+            self._loop.remove_reader(self._from_app)
+            self.held_back_at = self._loop.time()
+            self._resting = self._loop.call_later(rest, self._rested)
+
+    def _spend(self) -> float:
+        """Return for how long nothing may be read, after what was read last."""
+        session = self._session
+        if session is None or not self._reading:
+            return 0.0
+        frames, session.frames = session.frames, 0
+        return self._pace.spend(frames, self.last_read)
+
+    def _rested(self) -> None:
+        self._resting = None
+        if self._reading:
+            self._loop.add_reader(self._from_app, self._readable)
 
     def _read(self) -> bool:
         """Handle what one read gives; False if there is nothing now, or nothing any more."""
@@ -149,6 +174,9 @@ class AppPipe:
 
     def _close_reading(self) -> None:
         self._reading = False
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
         if self._from_app >= 0:
             self._loop.remove_reader(self._from_app)
             os.close(self._from_app)

@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from skywire_node.apps.orphans import MARK_VARIABLE, Orphans
+
 PIPE_SIZE = 1 << 20
 # Descriptors below this one are the child's.
 _FIRST_OWN_FD = 10
@@ -47,8 +49,9 @@ class Exit(NamedTuple):
 class AppProcess:
     """A running process; the three descriptors are the node's ends and belong to whoever spawned it."""
 
-    def __init__(self, pid: int, from_app: int, to_app: int, output: int) -> None:
+    def __init__(self, pid: int, from_app: int, to_app: int, output: int, orphans: Orphans) -> None:
         self.pid = pid
+        self._orphans = orphans
         self.from_app = from_app
         self.to_app = to_app
         self.output = output
@@ -61,9 +64,14 @@ class AppProcess:
 
     @classmethod
     def spawn(
-        cls, executable: Path, arguments: Sequence[str], environment: Mapping[str, str], directory: Path
+        cls,
+        executable: Path,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        directory: Path,
+        orphans: Orphans,
     ) -> AppProcess:
-        """Start a process; raises OSError."""
+        """Start a process; raises OSError. `orphans` ends with it what it leaves."""
         opened: list[int] = []
         try:
             to_app = _pipe(opened)
@@ -73,20 +81,22 @@ class AppProcess:
             moves = ((null, 0), (output[1], 1), (output[1], 2), (to_app[0], 3), (from_app[1], 4))
             actions = [(os.POSIX_SPAWN_DUP2, source, target) for source, target in moves]
             actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]  # type: ignore[misc]
+            mark = orphans.mark()
             pid = os.posix_spawn(
                 _SHELL,
                 ["sh", "-c", _ENTER_AND_BECOME, "sh", str(directory), str(executable), *arguments],
-                _environment(environment),
+                {**_environment(environment), MARK_VARIABLE: mark},
                 file_actions=actions,
                 setpgroup=0,
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
             )
+            orphans.began(pid, mark)
             ends = (from_app[0], to_app[1], output[0])
             for fd in ends:
                 os.set_blocking(fd, False)
                 opened.remove(fd)
-            return cls(pid, *ends)
+            return cls(pid, *ends, orphans)
         finally:
             for fd in opened:
                 os.close(fd)
@@ -103,6 +113,7 @@ class AppProcess:
             return
         # Before the process is reaped its number, and so its group's, cannot belong to another.
         self.send(signal.SIGKILL)
+        self._orphans.ended(self.pid)
         os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)

@@ -3,7 +3,8 @@
     STARTING ──Init──▶ READY ──▶ STOPPING ──the process is gone──▶ STOPPED
         └── no Init within 10 s ────▲
 
-DEGRADED is READY with a reason: the app leaves its pipe unread or frames unanswered for 5 s.
+DEGRADED is READY with a reason: the app leaves its pipe unread or frames unanswered for 5 s, or made so many frames
+within the last 5 s that it was held back.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class AppRun:
         self._dials: set[asyncio.Task[None]] = set()
         self._why_stopped: Failure | None = None
         self._output = Output(process.output, log)
-        self._pipe = AppPipe(process.from_app, process.to_app, turns, self._pipe_ended)
+        self._pipe = AppPipe(process.from_app, process.to_app, turns, self._pipe_ended, spec.limits.frames_per_s)
         self.session = AppSession(spec.app, spec.version, self, spec.limits)
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(INIT_TIMEOUT_S, self._no_init)
         process.exited.add_done_callback(self._process_ended)
@@ -136,6 +137,12 @@ class AppRun:
         silent = now - self._pipe.last_read
         if silent >= STUCK_S and (stalled := self.session.stalled):
             return AppState.DEGRADED, f"{stalled} loops wait for its answers, the last came {silent:.0f} s ago"
+        held = self._pipe.held_back_at
+        if held is not None and now - held < STUCK_S:
+            return (
+                AppState.DEGRADED,
+                f"makes more than {self.spec.limits.frames_per_s} frames a second and is held back",
+            )
         return self.state, self.reason
 
     # What the session asks (app_session.Shell).

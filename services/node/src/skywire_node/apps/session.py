@@ -36,6 +36,8 @@ MAX_LOOPS = 1_024
 MAX_QUEUED = 64 << 20
 OVERCOMMIT = 8
 MAX_SHARE = 4 << 20
+# Frames that an app may make in a second; one that makes more is read more slowly.
+MAX_FRAMES_PER_S = 100_000
 TAKE_SIZE = 512 << 10
 
 _RETRYABLE = FailureFields(retryable=True)
@@ -56,11 +58,14 @@ _ASKS_TO_CONFIRM = FrameType.CONFIRM_LOOP
 
 @dataclass(frozen=True)
 class Limits:
-    """What one app can make the node hold: loops, incoming loops it has not confirmed, bytes that wait for it."""
+    """What one app can make the node hold: loops, incoming loops it has not confirmed, bytes that wait for it; and what
+    it can make it do: frames per second.
+    """
 
     loops: int = MAX_LOOPS
     backlog: int = BACKLOG
     queued: int = MAX_QUEUED
+    frames_per_s: int = MAX_FRAMES_PER_S
 
 
 class Shell(Protocol):
@@ -90,6 +95,8 @@ class AppSession:
         self.reason: Failure | None = None
         self.loops: dict[LoopAddr, AppLoop] = {}
         self.queued = 0
+        # Read since whoever runs this session has set it to 0 (apps/pace.py).
+        self.frames = 0
         self._limits = limits or Limits()
         self._shell = shell
         self._window = 1
@@ -114,6 +121,7 @@ class AppSession:
         try:
             while self.state is not _CLOSED and (frame := buffer.next()) is not None:
                 request_id = frame.id
+                self.frames += 1
                 handler = self._handlers.get(frame.type)
                 if handler is None:
                     raise DecodeError(self._out_of_place(frame))
