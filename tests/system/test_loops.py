@@ -21,6 +21,16 @@ MARKER = b"a secret that only the two ends may read "
 SOME, BIG = 20_000_000, 100_000_000
 WIKI_PORT, DIGEST_PORT, CLOSED_PORT = 41, 42, 43
 
+ABOUT_A_SET_UP = (
+    "dial failed",
+    "rules installed",
+    "rules removed",
+    "loop refused",
+    "set-up failed",
+    "loop open",
+    "loop confirmed",
+)
+
 
 class Bed:
     """A testnet whose first node has one-shot driver apps and whose last one serves."""
@@ -111,8 +121,11 @@ async def test_a_refused_dial_says_where_and_why_and_leaves_nothing(bed: Bed) ->
     assert "phase=confirm" in failure and "hop=2" in failure and bed.net.nodes[2].public_key in failure
     setup_id = re.search(r"setup=([0-9a-f]{32})", failure)
     assert setup_id is not None
-    for node in (bed.net.nodes[0], bed.net.nodes[2]):
-        assert setup_id[1] in bed.log(node), f"{node.name} does not say which set-up failed"
+    for service in (*bed.net.nodes, bed.net.setup_nodes[0]):
+        told = [json.loads(line) for line in service.log.splitlines() if line.startswith("{")]
+        about = [line for line in told if line.get("event") in ABOUT_A_SET_UP]
+        assert all(line.get("setup_id") for line in about), f"{service.name} does not say which set-up it speaks of"
+        assert setup_id[1] in [line["setup_id"] for line in about], f"{service.name} took part and says nothing"
     await bed.until_no_rules()
 
 
