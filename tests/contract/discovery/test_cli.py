@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import json
+import os
+import signal
+import struct
 import subprocess
+import termios
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from contract.discovery.targets import GrpcTarget, Keys
 from discovery_process import DiscoveryProcess
+
+WATCH_S = 30
 
 
 def skywire(discovery: DiscoveryProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -50,3 +61,60 @@ def test_nobody_there_is_an_error_that_says_so(discovery: DiscoveryProcess) -> N
     found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 3
     assert json.loads(found.stderr)["code"] == "UNAVAILABLE"
+
+
+async def reads(descriptor: int, wanted: Callable[[str], bool]) -> str:
+    """Read what a program prints until it is as wanted; fails after WATCH_S."""
+    loop, text = asyncio.get_running_loop(), ""
+    async with asyncio.timeout(WATCH_S):
+        while not wanted(text):
+            text += (await loop.run_in_executor(None, os.read, descriptor, 1 << 16)).decode(errors="replace")
+    return text
+
+
+def documents(text: str) -> list[Any]:
+    """Return the JSON documents in a text, one after the other; the last may not be whole yet."""
+    found, at, decoder = [], 0, json.JSONDecoder()
+    while rest := text[at:].lstrip():
+        try:
+            document, length = decoder.raw_decode(rest)
+        except json.JSONDecodeError:
+            break
+        found.append(document)
+        at = len(text) - len(rest) + length
+    return found
+
+
+@pytest.mark.parametrize("shown", ["json", "table"])
+async def test_transports_are_watched_live(discovery: DiscoveryProcess, shown: str) -> None:
+    keys, target = Keys(), GrpcTarget(discovery.grpc, discovery.public)
+    entry = keys.signed("a-b")
+    transport = entry.entry.transport_id
+    await target.register(keys["a"], [entry])
+    await target.say(keys["a"], [(transport, True)])
+    program = Path(discovery.executable()).parent / "skywire"
+    command = [str(program), "discovery", "transports", "--watch", "--node", str(keys["a"].public)]
+    command += ["--discovery", discovery.grpc, *(["--json"] if shown == "json" else [])]
+    ours, theirs = os.openpty() if shown == "table" else os.pipe()
+    if shown == "table":
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    process = subprocess.Popen(
+        command, stdout=theirs, stderr=subprocess.STDOUT, env=os.environ | {"TERM": "xterm"}, start_new_session=True
+    )
+    os.close(theirs)
+    try:
+        if shown == "json":
+            await reads(ours, lambda text: any(one[0]["is_up"] for one in documents(text)))
+            await target.say(keys["a"], [(transport, False)])
+            await reads(ours, lambda text: not documents(text)[-1][0]["is_up"] if documents(text) else False)
+        else:
+            await reads(ours, lambda text: str(transport) in text and "1 transports, 1 up" in text)
+            await target.say(keys["a"], [(transport, False)])
+            await reads(ours, lambda text: "1 transports, 0 up" in text)
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(process.wait, WATCH_S) == 130
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+        await target.close()
