@@ -62,6 +62,13 @@ def test_demo_passes_and_says_what_it_found(place: Path) -> None:
         assert there == ["node1", middle, "node4"]
         assert [hop["node"] for hop in document[route] if hop["direction"] == "back"] == there[::-1]
     assert document["reroutes"] >= 1 and document["pause_s"] > 0
+    standby = document["standby"]
+    assert standby["killed"] in {"node2", "node3"} and standby["pause_s"] > 0
+    assert {hop["node"] for hop in standby["second_route"]} == {"node1", "node2", "node3", "node4"} - {
+        standby["killed"]
+    }
+    assert document["without"] == ["setup-node1", "setup-node2"]
+    assert standby["sent_sha256"] == standby["received_sha256"] != ""
     assert document["setup_node_killed"] == "setup-node1" and document["reserved_then"] > 0
     assert document["sent_sha256"] == document["received_sha256"] != ""
     assert document["answered"] == 50
@@ -71,6 +78,17 @@ def test_demo_passes_and_says_what_it_found(place: Path) -> None:
     assert document["left"] == []
     assert not place.exists()
     assert users_of(place) == []
+
+
+def test_a_line_of_nodes_that_all_live(place: Path) -> None:
+    line = [*DEMO, "--topology", "line", "--size", "8", "--pings", "50", "--dir", str(place), "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE)
+    document = json.loads(done.stdout)
+    assert done.returncode == 0, [check for check in document["checks"] if not check["holds"]]
+    there = [hop["node"] for hop in document["route"] if hop["direction"] == "there"]
+    assert there == ["node1", "node2", "node3", "node4"]
+    assert (document["killed"], document["reroutes"], document["standby"]) == ("", 0, None)
+    assert not place.exists()
 
 
 def until_sending(demo: subprocess.Popen[str], place: Path) -> State:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from skywire_cli.demo.files import make_file, sha256_of, workplace
-from skywire_cli.demo.outcome import Hop, Outcome, checks
+from skywire_cli.demo.files import KEPT, PREFIX, look_at, make_file, remove_abandoned, workplace
+from skywire_cli.demo.outcome import Hop, Outcome, Sent, checks
 from skywire_cli.failures import CliError
 
 ALIVE = ("node1", "node3", "node4")
@@ -33,6 +38,18 @@ GOOD = Outcome(
     rules_left=dict.fromkeys(ALIVE, 0),
     loops_left=dict.fromkeys(ALIVE, 0),
     left=(),
+    standby=Sent(
+        size=500,
+        route=[Hop("there", name, "a rule") for name in ALIVE],
+        second_route=[Hop("there", name, "a rule") for name in ("node1", "node2", "node4")],
+        killed="node3",
+        pause_s=0.1,
+        reroutes=1,
+        sent_sha256="bb",
+        received_sha256="bb",
+        received_size=500,
+    ),
+    without=("setup-node1", "setup-node2"),
 )
 
 
@@ -44,6 +61,9 @@ def test_good_outcome_passes() -> None:
 @pytest.mark.parametrize(
     "change",
     [
+        {"standby": None},
+        {"standby": Sent(500)},
+        {"without": ()},
         {"route": ()},
         {"killed": ""},
         {"killed": "node3"},
@@ -81,8 +101,8 @@ def test_file_is_new_each_time_and_its_hash_right(tmp_path_factory: pytest.TempP
     directory = tmp_path_factory.mktemp("files")
     first, second = (make_file(directory / name, 3 * 1024 * 1024 + 17) for name in ("a", "b"))
     assert first != second
-    assert sha256_of(directory / "a") == first
-    assert (directory / "a").stat().st_size == 3 * 1024 * 1024 + 17
+    assert look_at(directory / "a") == (3 * 1024 * 1024 + 17, first)
+    assert look_at(directory / "c") == (None, "")
 
 
 def test_workplace_is_removed_and_never_somebody_elses(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -95,3 +115,38 @@ def test_workplace_is_removed_and_never_somebody_elses(tmp_path_factory: pytest.
     with pytest.raises(CliError, match="not empty"), workplace(root, keep=False):
         pass
     assert (root / "file").read_text() == "mine"
+
+
+def test_a_line_has_nothing_to_kill() -> None:
+    line = replace(GOOD, breaks=False, standby=None, without=(), killed="", second_route=(), setup_node_killed="")
+    assert all(check.holds for check in checks(line))
+    assert not [check for check in checks(line) if "killed" in check.what]
+
+
+def test_what_a_killed_demo_left_is_removed_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    hold = "import sys, time; from skywire_cli.demo.files import workplace\n"
+    hold += "with workplace(None, False) as place: print(place, flush=True); time.sleep(600)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE, text=True, env=environment) as holder:
+        assert holder.stdout is not None
+        abandoned = Path(holder.stdout.readline().strip())
+        (abandoned / "sent.bin").write_text("x")
+        remove_abandoned(tmp_path)
+        assert abandoned.exists(), "its owner lives"
+        holder.kill()
+    kept = tmp_path / f"{PREFIX}kept"
+    kept.mkdir()
+    (kept / KEPT).touch()
+    others = tmp_path / "others"
+    others.mkdir()
+    (tmp_path / f"{PREFIX}link").symlink_to(others)
+    with workplace(None, keep=False) as place:
+        assert place.exists()
+        assert not abandoned.exists()
+        assert kept.exists() and others.exists()
+    assert not place.exists()
+    with workplace(None, keep=True) as place:
+        pass
+    remove_abandoned(tmp_path)
+    assert place.exists()

@@ -16,9 +16,9 @@ from typing import Any
 
 import click
 
-from skywire_cli.demo.breaking import Transfer, kill_setup_node
-from skywire_cli.demo.files import make_file, sha256_of, workplace
-from skywire_cli.demo.outcome import Outcome
+from skywire_cli.demo.breaking import Transfer, kill_setup_node, until_standby
+from skywire_cli.demo.files import NET, look_at, make_file, workplace
+from skywire_cli.demo.outcome import Outcome, Sent
 from skywire_cli.failures import CliError
 from skywire_cli.output import size
 from skywire_cli.testnet.command import printed_by, stop_on_signals
@@ -29,13 +29,22 @@ from skywire_cli.testnet.state import State, Status
 
 FILECOPY_PORT = 11
 HELLOWORLD_PORT = 12
+STANDBY_PORT = 13
 VERSION = "1.0"
+# A second app of the same program, whose loops hold two routes ready.
+WITH_STANDBY = "filecopy-standby"
 SENT = "sent.bin"
+SENT_WITH_STANDBY = "sent-with-standby.bin"
+STANDBY_SIZE = 64 << 20
+STANDBY_REPORT = "transfer-with-standby.json"
 INBOX = "received"
 TRANSFER_REPORT = "transfer.json"
 PING_REPORT = "pings.json"
 APP_TIMEOUT = 600.0
 SETUP_NODES = 2
+# A node that was killed comes back with the rules that it had. The loop has left them: they end when they were idle for
+# so long (s), six times longer if nobody says otherwise.
+IDLE_LIMIT = 30.0
 # What a killed setup node had nodes reserve ends by its lease, 30 s; all else goes with its loop.
 SETTLE_TIMEOUT = 40.0
 _POLL = 0.05
@@ -108,8 +117,9 @@ async def _demo(
             places.append(place)
             steps.say(f"making a file of {size(outcome.size)} that does not compress")
             outcome.sent_sha256 = await asyncio.to_thread(make_file, place / SENT, outcome.size)
-            steps.say(f"starting a discovery, {SETUP_NODES} setup nodes and {nodes} nodes in a diamond, each a process")
-            net = Testnet(_plan(nodes, place, outcome), place / "net", shape=f"diamond of {nodes}", keep=keep)
+            shape = f"{outcome.topology} of {nodes}"
+            steps.say(f"starting a discovery, {SETUP_NODES} setup nodes and a {shape} nodes, each a process")
+            net = Testnet(_plan(nodes, place, outcome), place / NET, shape=shape, keep=keep)
             kill.append(net.kill_all)
             net.follow(steps.services)
             async with net:
@@ -118,6 +128,8 @@ async def _demo(
                 outcome.middle = [node.name for node in net.nodes[1:-1]]
                 await _transfer(net, place, outcome, steps)
                 await _ping(net, place, outcome, steps)
+                if outcome.breaks:
+                    await _transfer_with_standby(net, place, outcome, steps)
                 await _look_at_nodes(net, outcome, steps)
                 processes |= await _processes(net)
                 steps.say("taking everything down")
@@ -129,60 +141,90 @@ async def _demo(
 
 
 def _plan(nodes: int, place: Path, outcome: Outcome) -> Plan:
-    last = nodes - 1
+    topology, remote = Topology(outcome.topology), f"{{node{nodes}}}"
     filecopy = (sys.executable, "-m", "skywire_apps.filecopy")
     helloworld = (sys.executable, "-m", "skywire_apps.helloworld")
-    remote = f"{{node{nodes}}}"
-    sending = ("send", str(place / SENT), f"{remote}:{FILECOPY_PORT}", "--output", str(place / TRANSFER_REPORT))
+
+    def sending(name: str, port: int, file: str, report: str) -> AppPlan:
+        line = ("send", str(place / file), f"{remote}:{port}", "--output", str(place / report))
+        return AppPlan(name, VERSION, port, filecopy, line, standby=name == WITH_STANDBY)
+
+    def receiving(name: str, port: int) -> AppPlan:
+        line = ("receive", str(place / INBOX))
+        return AppPlan(name, VERSION, port, filecopy, line, auto_start=True, standby=name == WITH_STANDBY)
+
     pinging = (
-        "--dial",
-        f"{remote}:{HELLOWORLD_PORT}",
-        "--count",
-        str(outcome.pings),
-        "--output",
-        str(place / PING_REPORT),
+        *("--dial", f"{remote}:{HELLOWORLD_PORT}", "--count", str(outcome.pings)),
+        *("--output", str(place / PING_REPORT)),
     )
-    return Plan(
-        nodes,
-        links(nodes, Topology.DIAMOND),
-        SETUP_NODES,
-        apps={
-            0: (
-                AppPlan("filecopy", VERSION, FILECOPY_PORT, filecopy, sending),
-                AppPlan("helloworld", VERSION, HELLOWORLD_PORT, helloworld, pinging),
-            ),
-            last: (
-                AppPlan("filecopy", VERSION, FILECOPY_PORT, filecopy, ("receive", str(place / INBOX)), auto_start=True),
-                AppPlan("helloworld", VERSION, HELLOWORLD_PORT, helloworld, auto_start=True),
-            ),
-        },
-    )
+    first = [
+        sending("filecopy", FILECOPY_PORT, SENT, TRANSFER_REPORT),
+        AppPlan("helloworld", VERSION, HELLOWORLD_PORT, helloworld, pinging),
+    ]
+    last = [
+        receiving("filecopy", FILECOPY_PORT),
+        AppPlan("helloworld", VERSION, HELLOWORLD_PORT, helloworld, auto_start=True),
+    ]
+    if outcome.breaks:
+        first.append(sending(WITH_STANDBY, STANDBY_PORT, SENT_WITH_STANDBY, STANDBY_REPORT))
+        last.append(receiving(WITH_STANDBY, STANDBY_PORT))
+    apps = {0: tuple(first), nodes - 1: tuple(last)}
+    return Plan(nodes, links(nodes, topology), SETUP_NODES, apps=apps, limits={"idle_limit_s": IDLE_LIMIT})
 
 
 async def _transfer(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -> None:
     first = net.nodes[0]
     steps.say(f"sending the file from {first.name} to {net.nodes[-1].name}, app to app")
     await first.admin.start_app("filecopy")
-    watching = asyncio.create_task(Transfer(net, outcome, steps).follow())
+    await _followed(net, outcome, outcome, "filecopy", steps)
+    await _note_arrival(outcome, place / TRANSFER_REPORT, place / INBOX / SENT, steps)
+
+
+async def _transfer_with_standby(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -> None:
+    """Send a second file while a second route stands ready, kill the node in use, and have no setup node help."""
+    first = net.nodes[0]
+    sent = outcome.standby = Sent(min(outcome.size, STANDBY_SIZE))
+    sent.sent_sha256 = await asyncio.to_thread(make_file, place / SENT_WITH_STANDBY, sent.size)
+    again = next(node for node in net.nodes if node.name == outcome.killed)
+    steps.say(f"{again.name} is started again; then {size(sent.size)} more, with a standby route held ready")
+    await net.restart(again)
+    await net.connected()
+    await first.admin.start_app(WITH_STANDBY)
+    await until_standby(net, WITH_STANDBY, steps)
+    for setup_node in net.setup_nodes:
+        await setup_node.kill()
+    outcome.without = [setup_node.name for setup_node in net.setup_nodes]
+    steps.say("  the other setup node is killed too: nobody can set up another route")
+    await _followed(net, outcome, sent, WITH_STANDBY, steps)
+    await _note_arrival(sent, place / STANDBY_REPORT, place / INBOX / SENT_WITH_STANDBY, steps, held=True)
+
+
+async def _followed(net: Testnet, outcome: Outcome, sent: Sent, app: str, steps: Steps) -> None:
+    """Watch a transfer, and break what is to be broken, until its app ends."""
+    transfer = Transfer(net, sent, outcome.forwarded, steps, breaks=outcome.breaks)
+    watching = asyncio.create_task(transfer.follow())
     try:
-        await _until_stopped(first, "filecopy")
+        await _until_stopped(net.nodes[0], app)
     finally:
         watching.cancel()
         await asyncio.wait((watching,))
-    report = _read(place / TRANSFER_REPORT)
-    outcome.transfer_s = float(report["seconds"])
-    received = place / INBOX / SENT
-    outcome.received_size = received.stat().st_size if received.exists() else None
-    if outcome.received_size is not None:
-        outcome.received_sha256 = await asyncio.to_thread(sha256_of, received)
-    steps.say(f"  arrived in {outcome.transfer_s:.2f} s, {outcome.megabytes_per_s or 0:.0f} MB/s")
+
+
+async def _note_arrival(sent: Sent, report: Path, received: Path, steps: Steps, *, held: bool = False) -> None:
+    seconds = float(_read(report)["seconds"])
+    sent.transfer_s = None if held else seconds
+    sent.received_size, sent.received_sha256 = await asyncio.to_thread(look_at, received)
+    steps.say(f"  arrived{f', {sent.megabytes_per_s:.0f} MB/s' if sent.megabytes_per_s else ''}")
 
 
 async def _ping(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -> None:
     first = net.nodes[0]
     steps.say(f"pinging {outcome.pings} times from {first.name} to {net.nodes[-1].name}, app to app")
-    steps.say(f"  in the middle of its set-up {net.setup_nodes[0].name} shall die")
-    await kill_setup_node(net, outcome, steps, lambda: first.admin.start_app("helloworld"))
+    if outcome.breaks:
+        steps.say(f"  in the middle of its set-up {net.setup_nodes[0].name} shall die")
+        await kill_setup_node(net, outcome, steps, lambda: first.admin.start_app("helloworld"))
+    else:
+        await first.admin.start_app("helloworld")
     await _until_stopped(first, "helloworld")
     report = _read(place / PING_REPORT)
     outcome.answered = int(report["count"])
@@ -206,12 +248,14 @@ async def _until_stopped(node: Node, name: str) -> None:
 
 async def _look_at_nodes(net: Testnet, outcome: Outcome, steps: Steps) -> None:
     """Wait until rules and loops are gone, or note what is left."""
-    steps.say("waiting until nothing is left on the nodes: what the dead setup node reserved is leased for 30 s")
-    alive = [node for node in net.nodes if node.name != outcome.killed]
+    leased = ": what the dead had in hand is leased for 30 s" if outcome.breaks else ""
+    steps.say(f"waiting until nothing is left on the nodes{leased}")
+    alive = [node for node in net.nodes if node.name != outcome.dead]
+    before = dict(outcome.forwarded)  # by those that were killed
     deadline = asyncio.get_running_loop().time() + SETTLE_TIMEOUT
     while True:
         summaries = {node.name: await node.admin.summary() for node in alive}
-        outcome.forwarded |= {name: said.packets_forwarded for name, said in summaries.items()}
+        outcome.forwarded |= {name: before.get(name, 0) + said.packets_forwarded for name, said in summaries.items()}
         outcome.rules_left = {name: said.rules + said.reservations for name, said in summaries.items()}
         outcome.loops_left = {name: said.loops for name, said in summaries.items()}
         left = sum(outcome.rules_left.values()) + sum(outcome.loops_left.values())
