@@ -6,6 +6,7 @@ What its owner removes stays removed, over restarts and whatever the configurati
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Collection, Sequence
 
 import structlog
@@ -20,6 +21,7 @@ from skywire_node.state.store import KeptTransport, Store
 
 # A trusted key becomes a node's when that node first registers.
 TRUSTED_SECONDS = 60.0
+FIRST_ASKED_AGAIN, LAST_ASKED_AGAIN = 1.0, 30.0
 
 log = structlog.get_logger(part="transports")
 
@@ -63,12 +65,19 @@ class Neighbours:
                 transports.keep(one.public_key, public=one.public, address=one.address or "", kind=one.type)
 
     async def meet_again(self) -> None:
-        """Dial the neighbours of an earlier life: those that dial this node may by now wait a minute between tries."""
-        try:
-            listed = await self._discovery.list_transports(self._own)
-        except Failure as failure:
-            log.info("neighbours not dialled, they will dial", why=str(failure))
-            return
+        """Dial once whom the discovery lists, as soon as it answers: those that dial this node may by now wait a minute
+        between tries.
+        """
+        most = FIRST_ASKED_AGAIN
+        while True:
+            try:
+                listed = await self._discovery.list_transports(self._own)
+            except Failure as failure:
+                log.debug("neighbours not asked for yet", why=str(failure))
+                await asyncio.sleep(random.uniform(most / 2, most))
+                most = min(2 * most, LAST_ASKED_AGAIN)
+            else:
+                break
         await self._transports.meet([one.entry.entry for one in listed])
 
     async def link_with_trusted(self) -> None:
