@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-# The test is cancelled this long before the time-out, a tenth of it at most.
+# The test is cancelled this long before the time-out, a third of it at most.
 _CANCEL_S = 10.0
 # The stacks are written this long before.
 _STACKS_S = 0.3
@@ -46,7 +46,7 @@ class _Watch:
         self._item = item
         self._function = (str(item.path), getattr(item, "originalname", None))
         self._timers = [
-            threading.Timer(timeout - min(_CANCEL_S, timeout / 10), self._cancel),
+            threading.Timer(timeout - min(_CANCEL_S, timeout / 3), self._cancel),
             threading.Timer(timeout - min(_STACKS_S, timeout / 20), self._show),
         ]
         for timer in self._timers:

@@ -29,7 +29,7 @@ PORT = 40
 MB = 1_000_000
 LEASE = 30.0  # of reservations and unused rules (control-plane.md)
 # Rules of a loop that both edges end go with it; generous, because the machine may be busy.
-AT_ONCE = 10.0
+AT_ONCE = 20.0
 _POLL = 0.02
 
 

@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 from postgres_server import PostgresServer
+from skywire_transport_discovery.store import postgres as postgres_store
 from skywire_transport_discovery.store.database import Database
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait as long as it takes for a database that is busy, not away: many tests run at once."""
+    monkeypatch.setattr(postgres_store, "POOL_WAIT_S", 60.0)
+    monkeypatch.setattr(postgres_store, "TRANSACTION_S", 60.0)
+    monkeypatch.setattr(postgres_store, "STATEMENT_MS", 60_000)
+    monkeypatch.setattr(postgres_store, "LOCK_MS", 60_000)
+    monkeypatch.setattr(postgres_store, "PING_S", 60.0)
 
 
 @pytest.fixture(scope="session")
