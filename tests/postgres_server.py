@@ -157,7 +157,7 @@ class PostgresServer:
             with psycopg.connect(self.dsn("postgres"), autocommit=True) as admin:
                 admin.execute("CREATE DATABASE discovery_template")
             script = (
-                "import asyncio, sys; from skywire_transport_discovery.__main__ import upgrade; "
+                "import asyncio, sys; from skywire_transport_discovery.command import upgrade; "
                 "asyncio.run(upgrade(sys.argv[1]))"
             )
             subprocess.run([sys.executable, "-c", script, self.url("discovery_template")], check=True)

@@ -109,8 +109,8 @@ async def _carry(service: str, step: Mapping[str, Any], address: str, words: Wor
         )
         call = open_stream(iter(requests), timeout=TIMEOUT_S)
         try:
-            async for last in call:
-                pass
+            async for one in call:
+                last = one
         except grpc.aio.AioRpcError as error:
             raise from_error(error) from None
     return last

@@ -1,27 +1,18 @@
-"""`skywire-node --config FILE`: the process."""
+"""`skywire-node --config FILE`: the process; what makes SIGTERM harmless comes before all else."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
-from skywire_common.runtime import service as runtime
-from skywire_common.runtime.service import Ready, Scope
-
-from skywire_node.config import NodeSettings, first
-
-NAME = "skywire-node"
-
-
-async def start(settings: NodeSettings, scope: Scope) -> Ready:
-    """Start the node, which is loaded now: questions about its configuration need not wait for that."""
-    from skywire_node import node
-
-    return await node.start(settings, scope)
+from skywire_common.runtime.early import end_in_order
 
 
 def main() -> NoReturn:
     """Run until told to end."""
-    runtime.main(NAME, NodeSettings, start, first, begins=True)
+    end_in_order()
+    from skywire_node import command
+
+    command.main()
 
 
 if __name__ == "__main__":

@@ -1,27 +1,18 @@
-"""`skywire-setup-node --config FILE`: the process."""
+"""`skywire-setup-node --config FILE`: the process; what makes SIGTERM harmless comes before all else."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
-from skywire_common.runtime import service as runtime
-from skywire_common.runtime.service import Ready, Scope
-
-from skywire_setup_node.config import SetupNodeSettings, first
-
-NAME = "skywire-setup-node"
-
-
-async def start(settings: SetupNodeSettings, scope: Scope) -> Ready:
-    """Start the setup node, which is loaded now: questions about its configuration need not wait for that."""
-    from skywire_setup_node import serving
-
-    return await serving.start(settings, scope)
+from skywire_common.runtime.early import end_in_order
 
 
 def main() -> NoReturn:
     """Run until told to end."""
-    runtime.main(NAME, SetupNodeSettings, start, first)
+    end_in_order()
+    from skywire_setup_node import command
+
+    command.main()
 
 
 if __name__ == "__main__":

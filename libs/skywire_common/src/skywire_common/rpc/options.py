@@ -18,7 +18,11 @@ _KEEPALIVE: tuple[tuple[str, int], ...] = (
 
 # A client that finds several addresses under one name connects to all, and each call goes to the next one that is
 # ready: what lies behind a headless Service shares the load, and one that goes takes no call with it.
-_EACH_IN_TURN = '{"loadBalancingConfig":[{"round_robin":{}}]}'
+_OF_A_NAME: tuple[tuple[str, int | str], ...] = (
+    ("grpc.service_config", '{"loadBalancingConfig":[{"round_robin":{}}]}'),
+    # Otherwise a name is looked up again after half a minute at the earliest, whatever has moved.
+    ("grpc.dns_min_time_between_resolutions_ms", 2_000),
+)
 # After a connection was too old: what calls and streams on it get to end.
 AGED_GRACE_S = 30.0
 
@@ -46,11 +50,18 @@ def server_options(max_message: int, connection_age_s: float = 0) -> list[tuple[
     ]
 
 
+def target(address: str) -> str:
+    """Return gRPC's name of "host:port", of "unix:/path", or of replicas: "ip:port,ip:port"."""
+    if "," not in address:
+        return address
+    return f"{'ipv6' if address.startswith('[') else 'ipv4'}:{address}"
+
+
 def channel_options(max_message: int, address: str = "") -> list[tuple[str, int | str]]:
     """Return the options of a channel to an address that takes answers of up to `max_message` bytes."""
     return [
         *_KEEPALIVE,
-        *((("grpc.service_config", _EACH_IN_TURN),) if _is_name(address) else ()),
+        *(_OF_A_NAME if _is_name(address) else ()),
         ("grpc.max_receive_message_length", max_message),
         # Addresses are of nodes and services; a proxy in the environment is for other traffic.
         ("grpc.enable_http_proxy", 0),
