@@ -93,19 +93,8 @@ class NodeAdmin:
 
     async def rules(self) -> Sequence[pb.Rule]:
         """Return the routing rules."""
-        found: list[pb.Rule] = []
-        try:
-            async with asyncio.timeout(SLOW_TIMEOUT), aclosing(self._stream_rules()) as parts:
-                async for part in parts:
-                    found += part.rules
-        except TimeoutError as error:
-            raise Failure(ErrorCode.DEADLINE, "the node did not list its rules in time") from error
-        return found
-
-    def _stream_rules(self) -> AsyncGenerator[pb.StreamRulesResponse, None]:
-        path = "/skywire.node.v1.NodeAdmin/StreamRules"
-        parts = self._channel.stream(path, pb.StreamRulesRequest(), pb.StreamRulesResponse)
-        return cast("AsyncGenerator[pb.StreamRulesResponse, None]", parts)
+        parts = await self._parts("StreamRules", pb.StreamRulesRequest(), pb.StreamRulesResponse)
+        return [rule for part in parts for rule in part.rules]
 
     async def drop_rules(self, route_ids: Sequence[int]) -> int:
         """Remove rules; returns how many there were."""
@@ -113,7 +102,8 @@ class NodeAdmin:
 
     async def loops(self) -> Sequence[pb.Loop]:
         """Return the loops that end at this node."""
-        return (await self._call("ListLoops", pb.ListLoopsRequest(), pb.ListLoopsResponse)).loops
+        parts = await self._parts("StreamLoops", pb.StreamLoopsRequest(), pb.StreamLoopsResponse)
+        return [loop for part in parts for loop in part.loops]
 
     async def add_loop(self, app: str, remote: Addr) -> pb.AddLoopResponse:
         """Set a loop up for an app that runs."""
@@ -148,6 +138,18 @@ class NodeAdmin:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def _parts(self, method: str, request: Message, response: type[_Response]) -> list[_Response]:
+        """Return all parts of an answer that is too long for one message."""
+        stream = self._channel.stream(f"/skywire.node.v1.NodeAdmin/{method}", request, response)
+        try:
+            async with (
+                asyncio.timeout(SLOW_TIMEOUT),
+                aclosing(cast("AsyncGenerator[_Response, None]", stream)) as parts,
+            ):
+                return [part async for part in parts]
+        except TimeoutError as error:
+            raise Failure(ErrorCode.DEADLINE, f"the node did not answer {method} in time") from error
 
     async def _call(
         self, method: str, request: Message, response: type[_Response], timeout: float = TIMEOUT

@@ -26,6 +26,7 @@ from skywire_common.rpc.server import RpcServer
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
 from skywire_common.runtime.config import TlsFiles
 from skywire_node.config import RemoteAdmin
+from skywire_node.owner import admin
 from skywire_node.owner.admin import ACCESS, SERVICE, NodeAdminService
 from skywire_node.owner.remote import serve_remote
 from skywire_node.owner.views import (
@@ -341,6 +342,12 @@ async def test_loops(world: World) -> None:
     assert not second.HasField("routes")
     await world.call(pb.CloseLoopRequest(loop_id=LOOP.loop_id))
     assert world.owner.closed == [LOOP.loop_id]
+
+
+async def test_loops_come_in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin, "LOOPS_IN_A_PART", 1)
+    parts = world.channel.stream(f"/{SERVICE}/StreamLoops", pb.StreamLoopsRequest(), pb.StreamLoopsResponse)
+    assert [[loop.loop_id for loop in part.loops] async for part in parts] == [[LOOP.loop_id], [bytes(16)]]
 
 
 async def test_a_trace(world: World) -> None:

@@ -193,8 +193,7 @@ class Node:
         if (idle := self._settings.limits.idle_loop_s) is not None:
             scope.spawn(Idling(plane.loops, idle).run(), "idle loops")
         await self._neighbours.bring_back()
-        if self._life.previous_epoch:
-            scope.spawn(self._neighbours.meet_again(), "meeting neighbours")
+        scope.spawn(self._neighbours.meet_again(), "meeting neighbours")
         scope.spawn(self._neighbours.link_with_trusted(), "linking with trusted nodes")
         scope.spawn(self._announcer.run(), "announcements")
         scope.spawn(self._heartbeats(), "heartbeats")

@@ -26,6 +26,7 @@ from skywire_node.routing.table import Removed, RoutingTable
 SERVICE = "skywire.node.v1.NodeAdmin"
 MAX_DROPPED_AT_ONCE = 10_000
 RULES_IN_A_PART = 2_000
+LOOPS_IN_A_PART = 500
 MAX_TRANSPORTS_NAMED = 1_000
 MAX_NAME = 64
 MAX_ADDRESS = 256
@@ -47,6 +48,7 @@ _METHODS = (
     "StreamRules",
     "DropRules",
     "ListLoops",
+    "StreamLoops",
     "AddLoop",
     "CloseLoop",
     "TraceLoop",
@@ -250,6 +252,14 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
     async def ListLoops(self, request: pb.ListLoopsRequest, context: Any) -> pb.ListLoopsResponse:  # noqa: N802
         """List loops."""
         return pb.ListLoopsResponse(loops=map(loop_to, self._loops.views()))
+
+    async def StreamLoops(  # noqa: N802
+        self, request: pb.StreamLoopsRequest, context: Any
+    ) -> AsyncIterator[pb.StreamLoopsResponse]:
+        """List loops in parts; packets pass in between."""
+        views = self._loops.views()
+        for at in range(0, len(views), LOOPS_IN_A_PART):
+            yield pb.StreamLoopsResponse(loops=map(loop_to, views[at : at + LOOPS_IN_A_PART]))
 
     async def AddLoop(self, request: pb.AddLoopRequest, context: Any) -> pb.AddLoopResponse:  # noqa: N802
         """Set a loop up for an app."""
