@@ -1,11 +1,13 @@
-"""Calls that nobody may make, on real processes (F8, F9, F16): refused, and the loop that is there never notices."""
+"""Who is not to be trusted, on real processes (F8, F9, F15, F16): refused, and loops that are there lose no byte."""
 
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -24,11 +26,13 @@ from skywire_common.keys import Addr, PublicKey
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rules import AppRule, ForwardRule, PlacedRule
 from skywire_node.loops.greeting import Greetings
-from system.bed import PORT, Bed, Transfer, bed
+from system.bed import MB, PORT, Bed, Transfer, bed
 
 pytestmark = pytest.mark.system
 LINE = (Link(0, 1), Link(1, 2))
 EXPIRY = 600
+HOSTILE = Path(__file__).parent.parent / "apps" / "hostile_node.py"
+TAMPERED = 8 * MB
 Call = Callable[[Message], Awaitable[Any]]
 
 
@@ -198,3 +202,24 @@ async def test_f16_a_first_message_that_comes_again_makes_no_loop(
     for again, code in ((setup_id, ErrorCode.CONFLICT), (secrets.token_bytes(16), ErrorCode.REPLAYED)):
         assert await refused(offer(again)) is code
         assert await held(line) == before
+
+
+@pytest.mark.slow
+async def test_f15_a_hostile_node_in_the_middle_can_slow_a_loop_down_and_nothing_else(line: Bed) -> None:
+    hostile = line.nodes[1]
+    await hostile.stop()
+    shutil.copy(HOSTILE, hostile.directory / HOSTILE.name)
+    honest, hostile._module = hostile._module, HOSTILE.stem
+    try:
+        await hostile.start()
+        await line.net.connected()
+        transfer = line.send(0, 2, TAMPERED)
+        await transfer.arrived(TAMPERED)
+        dropped = (await line.nodes[2].admin.summary()).packets_dropped
+        assert {"bad_tag", "replayed", "malformed"} <= dropped.keys(), dropped
+        await line.clean()
+    finally:
+        await hostile.stop()
+        hostile._module = honest
+        await hostile.start()
+        await line.net.connected()
