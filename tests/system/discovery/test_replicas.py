@@ -272,6 +272,30 @@ async def test_streams_end_politely_when_a_replica_stops(url: str, launch: Launc
     assert await stopping == 0
 
 
+async def test_whoever_knows_both_notices_little_when_one_is_killed(url: str, launch: Launch) -> None:
+    pair = launch(url), launch(url)
+    a, b = SecretKey.generate(), SecretKey.generate()
+    asker = Asker(pair[0], a)
+    await asker.channel.close()
+    asker.channel = RpcChannel(",".join(replica.grpc for replica in pair), pair[0].public, a)
+    entry = signed(a, b)
+    await asker.register(entry)
+    await asker.say(entry, True)
+    pair[0].kill()
+
+    async def goes_on() -> bool:
+        try:
+            return await asker.beat() == 60 and (await asker.get(entry)).is_up
+        except Failure as failure:
+            assert failure.code == ErrorCode.UNAVAILABLE
+            return False
+
+    await until("the other answers", goes_on, 10)
+    for _ in range(20):
+        await asker.beat()
+    await asker.close()
+
+
 @pytest.mark.slow
 async def test_replicas_on_an_old_schema_wait_for_the_one_migrator_that_works(
     postgres: PostgresServer, launch: Launch

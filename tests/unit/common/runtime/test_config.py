@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, ValidationError
 from skywire_common.curve import SecretKey
 from skywire_common.runtime.config import (
+    MAX_ADDRESSES,
     MAX_FILE_SIZE,
     Address,
     ConfigError,
@@ -247,3 +248,23 @@ def test_plain_text_beyond_this_machine_needs_a_word(tmp_path: Path, address: st
         load(Exposed, write(tmp_path, {"address": address}))
     loaded = load(Exposed, write(tmp_path, {"address": address, "plain_text": True}))
     assert loaded.exposed() == [Open("address", address)]
+
+
+@pytest.mark.parametrize(
+    ("address", "refused"),
+    [
+        ("name:1", ""),
+        ("10.0.0.1:1,10.0.0.2:2", ""),
+        ("[::1]:1,[::2]:2", ""),
+        ("10.0.0.1:1,", "an address is HOST:PORT"),
+        ("10.0.0.1:1,name:2", "several addresses are IP addresses"),
+        ("10.0.0.1:1,[::1]:2", "all of IPv4 or all of IPv6"),
+        (",".join(f"10.0.0.{number}:1" for number in range(MAX_ADDRESSES + 1)), f"at most {MAX_ADDRESSES}"),
+    ],
+)
+def test_replicas_of_a_peer_are_bounded_and_alike(address: str, refused: str) -> None:
+    if not refused:
+        assert Peer(address=address, public_key=str(KEY)).address == address
+        return
+    with pytest.raises(ValidationError, match=refused):
+        Peer(address=address, public_key=str(KEY))

@@ -17,7 +17,7 @@ from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.keys import PublicKey
 from skywire_common.rpc import identity
 from skywire_common.rpc import token as bearer
-from skywire_common.rpc.options import MAX_MESSAGE, channel_options
+from skywire_common.rpc.options import MAX_MESSAGE, channel_options, target
 from skywire_common.rpc.status import from_error
 from skywire_common.rpc.tls import TlsFiles, Watched, channel_credentials
 
@@ -30,6 +30,7 @@ RETIRE_S = 30.0
 class RpcChannel:
     """Calls to one peer at "host:port" or "unix:/path"; make it in the running loop and close it.
 
+    Replicas with one key are one peer at "ip:port,ip:port": each call asks the next, none that is away.
     `audience` is the peer's key and `secret` our own: both are needed for signed calls. `token` goes with every call.
     The offset of the peer's clock is learned from its first CLOCK_SKEW and kept.
     """
@@ -66,9 +67,9 @@ class RpcChannel:
     def _connect(self) -> None:
         """Make the gRPC channel, with the certificates in force."""
         if self._tls is None:
-            self._channel = grpc.aio.insecure_channel(self.address, options=self._options)
+            self._channel = grpc.aio.insecure_channel(target(self.address), options=self._options)
         else:
-            self._channel = grpc.aio.secure_channel(self.address, self._tls.current, options=self._options)
+            self._channel = grpc.aio.secure_channel(target(self.address), self._tls.current, options=self._options)
         # One of each per method: made once, kept.
         self._unary: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._streams: dict[str, grpc.aio.UnaryStreamMultiCallable[bytes, bytes]] = {}

@@ -28,6 +28,8 @@ FROM_FILE = "file:"
 MAX_KEY_FILE = 128
 # What the kernel takes for a unix socket's path, with its end.
 MAX_SOCKET_PATH = 107
+# Of replicas of one peer.
+MAX_ADDRESSES = 16
 S = TypeVar("S", bound="ServiceSettings")
 
 
@@ -84,6 +86,20 @@ def _host_port(value: str) -> str:
     return value
 
 
+def _host_ports(value: str) -> str:
+    parts = value.split(",")
+    for part in parts:
+        _host_port(part)
+    if len(parts) > 1:
+        try:
+            versions = {ipaddress.ip_address(part.rpartition(":")[0].strip("[]")).version for part in parts}
+        except ValueError as error:
+            raise ValueError("several addresses are IP addresses; one name may stand for several itself") from error
+        if len(versions) > 1 or len(parts) > MAX_ADDRESSES:
+            raise ValueError(f"several addresses are at most {MAX_ADDRESSES}, all of IPv4 or all of IPv6")
+    return value
+
+
 def _listen(value: str) -> str:
     host, _, port = value.rpartition(":")
     if host and port == "0":
@@ -103,6 +119,8 @@ HexKey = Annotated[PublicKey, PlainValidator(_key), PlainSerializer(str)]
 KeyFile = Annotated[Path, AfterValidator(_key_file)]
 # "host:port" of a peer.
 Address = Annotated[str, AfterValidator(_host_port)]
+# "host:port" of a service, or of several replicas of it, "ip:port,ip:port": each is asked in turn, none that is away.
+Addresses = Annotated[str, AfterValidator(_host_ports)]
 # "host:port" to listen on; port 0 takes any free one.
 ListenAddress = Annotated[str, AfterValidator(_listen)]
 # Where to listen for the owner.
@@ -132,7 +150,7 @@ class TlsFiles(Section):
 class Peer(Section):
     """A service that is called: where it is, and the key that it must have."""
 
-    address: Address = setting("where it is; a hint")
+    address: Addresses = setting("where it is; of replicas IP:PORT,IP:PORT, asked in turn, none that is away")
     public_key: HexKey = setting("the key that it must have")
     tls: TlsFiles | None = setting("TLS of the calls to it; {}: the system's authorities are believed", default=None)
     server_name: str = setting("the name in its certificate, where it is not that of the address", default="")
@@ -166,7 +184,7 @@ class ServiceSettings(BaseSettings):
 
     def exposed(self) -> list[Open]:
         """Return those of them that lead beyond this machine."""
-        return [one for one in self.without_tls() if not is_loopback(one.address)]
+        return [one for one in self.without_tls() if not all(map(is_loopback, one.address.split(",")))]
 
     @classmethod
     def settings_customise_sources(
