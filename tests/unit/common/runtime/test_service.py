@@ -92,6 +92,7 @@ def test_a_service_says_when_it_is_ready_and_ends_in_order(
     process.send_signal(number)
     assert service.exit_code() == 0
     assert [line["event"] for line in service.lines()] == ["starting", "ready", "stopping", "closed", "stopped"]
+    assert service.lines()[3]["collecting_garbage"], "only the start goes without"
     assert not service.ready_file.exists()
     assert sorted(path.name for path in service.directory.iterdir()) == ["config.json", "key", "log"]
     assert service.secret.to_bytes().hex() not in service.log_file.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from typing import Literal
 
@@ -24,7 +25,7 @@ async def start(settings: Settings, scope: Scope) -> Ready:
     loop = asyncio.get_running_loop()
 
     async def close() -> None:
-        scope.log.info("closed")
+        scope.log.info("closed", collecting_garbage=gc.isenabled())
 
     async def dies() -> None:
         raise ValueError("nobody expected this")
