@@ -119,7 +119,7 @@ async def test_a_stranger_who_knows_everything_but_an_edges_key_changes_nothing(
     assert (await fails(network, renewing(wrong, answer))).code is ErrorCode.PERMISSION_DENIED
     assert network.state() == [(2, 0, 0), (2, 0, 0), (2, 0, 1)]
     assert {rule.expiry for node in network.nodes for rule in node.table.rules.values()} == {answer.expiry}
-    assert all(node.control.refused for node in network.nodes)
+    assert all(node.table.refused for node in network.nodes)
 
 
 async def test_either_edge_has_the_rules_renewed_and_removed(network: Network) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -91,7 +91,6 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         self._monotonic = monotonic
         self._epoch = epoch
         self._confirmed: OrderedDict[tuple[PublicKey, bytes], _Confirmed] = OrderedDict()
-        self.refused: Counter[ErrorCode] = Counter()  # renewals and removals
         self._log = structlog.get_logger(part="control")
 
     async def ReserveRouteIds(  # noqa: N802
@@ -131,7 +130,7 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         try:
             missing = self._table.renew(setup_id, ids, request.expiry, self._monotonic(), self._epoch(), edge=edge)
         except Failure as failure:
-            self._refuse(setup_id, "renewal refused", failure)
+            self._log.info("renewal refused", setup_id=setup_id.hex(), reason=str(failure))
             raise
         self._log.debug("rules renewed", setup_id=setup_id.hex(), missing=len(missing))
         return pb.RenewRulesResponse(missing=missing)
@@ -147,7 +146,7 @@ class NodeControlService(pb_grpc.NodeControlServicer):
             try:
                 removed = self._table.remove(setup_id, ids, edge=edge)
             except Failure as failure:
-                self._refuse(setup_id, "removal refused", failure)
+                self._log.info("removal refused", setup_id=setup_id.hex(), reason=str(failure))
                 raise
         if removed:
             self._log.info("rules removed", setup_id=setup_id.hex(), rules=len(removed))
@@ -170,10 +169,6 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         self._log.info("told that a loop is closed", loop_id=loop_id.hex(), reason=reason)
         self._door.closed(loop_id, reason, request.app_id, closer)
         return pb.LoopClosedResponse()
-
-    def _refuse(self, setup_id: bytes, what: str, failure: Failure) -> None:
-        self.refused[failure.code] += 1
-        self._log.info(what, setup_id=setup_id.hex(), reason=str(failure))
 
     def _offer(self, request: pb.ConfirmLoopRequest, setup_node: PublicKey) -> Offer:
         """Return the checked offer; its two rules must be this set-up's."""

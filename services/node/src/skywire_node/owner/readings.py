@@ -53,6 +53,19 @@ def export(
         "Trace records that were malformed, forged, repeated or too many, by reason.",
         lambda: {reason: float(count) for reason, count in plane.tracing.ignored.items()},
     )
+    counter("rules_refused", "Renewals and removals of rules for who is no edge of their loop.", lambda: table.refused)
+    by(
+        "reason",
+        "loops_refused",
+        "Loops and closings that no honest node asks for, by reason.",
+        lambda: {reason: float(count) for reason, count in loops.refused.items()},
+    )
+    by(
+        "reason",
+        "signals_ignored",
+        "Route errors and teardowns that were not heeded, by reason.",
+        lambda: {reason: float(count) for reason, count in plane.signals.ignored.items()},
+    )
     gauge("rules", "Routing rules.", lambda: len(table.rules))
     gauge("rules_orphaned", "Rules whose set-up never finished.", lambda: table.orphaned(time.monotonic()))
     gauge("reservations", "Route ids set aside without rules.", lambda: table.reserved)

@@ -71,6 +71,7 @@ class RoutingTable:
     ) -> None:
         """`known` says whether the node has a transport, `private` whether it is for its two ends' own loops alone."""
         self.rules: dict[int, Installed] = {}
+        self.refused = 0  # renewals and removals by those who are no edge of the loop
         self.idle_limit = idle_limit
         self._admission = Admission(known, private)
         self._max_rules = max_rules
@@ -352,6 +353,7 @@ class RoutingTable:
         for route_id in ids:
             rule = self.rules.get(route_id)
             if rule is not None and rule.setup_id == setup_id and not is_edge(rule.setup.edges, edge):
+                self.refused += 1
                 cause = "only an edge of its loop has a rule renewed or removed"
                 raise Failure(ErrorCode.PERMISSION_DENIED, cause, FailureFields(setup_id=setup_id))
 
