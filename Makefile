@@ -89,7 +89,7 @@ schemathesis: setup .venv-schemathesis/.stamp  ## property-based testing of the 
 bench: setup  ## measure beside yardsticks in the same run (ARGS=--quick: a short one); writes bench/out/*.json
 	$(BIN)/python -m bench $(ARGS)
 
-demo: setup  ## 256 MiB through four nodes, one of them killed half-way; then pings, and a setup node killed
+demo: setup  ## 256 MiB through four nodes, one killed half-way; pings, a setup node killed; a standby route takes over
 	$(BIN)/skywire demo
 
 # docker or podman; their own settings say where images come from. BUILD_ARGS="--build-arg BASE_IMAGE=…" changes that.

@@ -173,13 +173,16 @@ def _ready(node: Node) -> Callable[[], Awaitable[bool]]:
 async def test_waiting_for_an_app_gives_its_end(net: Testnet) -> None:
     at = ("--dir", str(net.directory), "--node", "1")
     waiting = await asyncio.create_subprocess_exec(
-        *SKYWIRE, "node", "apps", "start", "helloworld", "--wait", "--json", *at, stdout=asyncio.subprocess.PIPE
+        *SKYWIRE, "node", "apps", "start", "helloworld", "--wait", "--json", *at, stdout=-1, stderr=-1
     )
     await until(_ready(net.nodes[0]))
     await net.nodes[0].admin.stop_app("helloworld")
-    out, _ = await waiting.communicate()
+    out, err = await waiting.communicate()
     assert waiting.returncode == 1
     assert json.loads(out)["state"] == "STOPPED"
+    error = json.loads(err)
+    assert error["code"] == "APP_FAILED"
+    assert error["message"].startswith("app helloworld ended with SIGTERM: app helloworld was stopped")
 
 
 async def test_logs_are_the_processes_own(net: Testnet) -> None:

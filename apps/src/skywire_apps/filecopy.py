@@ -4,7 +4,8 @@
     skywire-filecopy send FILE KEY:PORT
 
 Exit codes of send: 0 the file is there, whole; 1 it failed on the way; 2 the command is wrong; 3 the other end cannot
-be reached; 4 the other end refused it (name taken, disk full); 5 what arrived is not what was sent.
+be reached; 4 the other end refused it (name taken, disk full); 5 what arrived is not what was sent; 6 the file is
+none, or cannot be read, or changed meanwhile.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import click
 
 from skywire_apps.identity import identity
+from skywire_apps.options import run
 from skywire_apps.report import Report
 
 NAME, VERSION = "filecopy", "1.0"
@@ -28,7 +30,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.argument("remote", metavar="KEY:PORT")
 @click.option("--name", help="Under which name; the file's own by default.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for the other end.")
@@ -50,9 +52,13 @@ def receive(folder: Path, overwrite: bool, max_size: int | None, as_json: bool) 
     """Take files into DIR, which is made if it is missing, until the node says stop."""
     from skywire_apps.filecopy_receive import Receiver
 
-    folder.mkdir(parents=True, exist_ok=True)
-    receiver = Receiver(folder, overwrite, max_size, Report(as_json, None))
-    asyncio.run(receiver.run(*identity(NAME, VERSION)))
+    report = Report(as_json, None)
+
+    async def serve() -> None:
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await Receiver(folder, overwrite, max_size, report).run(*identity(NAME, VERSION))
+
+    run(NAME, report, serve())
 
 
 if __name__ == "__main__":

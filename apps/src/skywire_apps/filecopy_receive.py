@@ -40,11 +40,12 @@ class Receiver:
             self._check(offer)
             verdict = await self._store(stream, offer)
         except BadTransfer as error:
-            verdict = Verdict(ok=False, error=str(error))
+            verdict = Verdict(ok=False, error=str(error), code=error.code)
         except OSError as error:
-            verdict = Verdict(ok=False, error=_cause(error))
+            verdict = _refusal(error)
         except (Failure, IncompleteRead) as error:
-            self._say(offer, Verdict(ok=False, error=str(error)), stream)
+            code = error.code.value if isinstance(error, Failure) else "INCOMPLETE"
+            self._say(offer, Verdict(ok=False, error=str(error), code=code), stream)
             return
         self._say(offer, verdict, stream)
         stream.write(wire.encode(verdict))
@@ -52,12 +53,12 @@ class Receiver:
 
     def _check(self, offer: Offer) -> None:
         if self._max_size is not None and offer.size > self._max_size:
-            raise BadTransfer(f"{offer.size} bytes are more than the {self._max_size} that are taken")
+            raise BadTransfer("TOO_LARGE", f"{offer.size} bytes are more than the {self._max_size} that are taken")
         if not self._overwrite and os.path.lexists(self._folder / offer.name):
-            raise BadTransfer(f"there is a file {offer.name} already")
+            raise BadTransfer("NAME_TAKEN", f"there is a file {offer.name} already")
         free = shutil.disk_usage(self._folder).free
         if offer.size > free:
-            raise BadTransfer(f"the disk is full: {free} bytes free, {offer.size} needed")
+            raise BadTransfer("DISK_FULL", f"the disk is full: {free} bytes free, {offer.size} needed")
 
     async def _store(self, stream: Stream, offer: Offer) -> Verdict:
         part = self._folder / f".{secrets.token_hex(8)}.part"
@@ -75,7 +76,7 @@ class Receiver:
                     while chunk:
                         chunk = chunk[target.write(chunk) :]
             if await stream.readexactly(wire.HASH_SIZE) != digest.digest():
-                raise BadTransfer("what arrived does not have the sender's SHA-256")
+                raise BadTransfer("DIFFERENT", "what arrived does not have the sender's SHA-256")
             self._name(part, self._folder / offer.name)
         finally:
             with suppress(FileNotFoundError):
@@ -90,11 +91,11 @@ class Receiver:
         try:
             final.hardlink_to(part)
         except FileExistsError as error:
-            raise BadTransfer(f"there is a file {final.name} already") from error
+            raise BadTransfer("NAME_TAKEN", f"there is a file {final.name} already") from error
         except OSError:
             # A file system without links: the moment between look and move is all that is left.
             if os.path.lexists(final):
-                raise BadTransfer(f"there is a file {final.name} already") from None
+                raise BadTransfer("NAME_TAKEN", f"there is a file {final.name} already") from None
             part.rename(final)
 
     def _say(self, offer: Offer | None, verdict: Verdict, stream: Stream) -> None:
@@ -108,10 +109,12 @@ class Receiver:
             bytes=verdict.size,
             sha256=verdict.sha256,
             error=verdict.error,
+            code=verdict.code,
         )
 
 
-def _cause(error: OSError) -> str:
+def _refusal(error: OSError) -> Verdict:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "the disk is full"
-    return f"the file cannot be written: {os.strerror(error.errno or 0)}"
+        return Verdict(ok=False, error="the disk is full", code="DISK_FULL")
+    text = f"the file cannot be written: {os.strerror(error.errno or 0)}"
+    return Verdict(ok=False, error=text, code="CANNOT_WRITE")

@@ -80,7 +80,7 @@ def list_apps(target: Target) -> None:
 @target_options
 @click.argument("name", shell_complete=completing(_names))
 @click.option("--wait", is_flag=True, help="Return when it has ended; exit code 1 unless its own is 0.")
-def start_app(target: Target, name: str, wait: bool) -> int:
+def start_app(target: Target, name: str, wait: bool) -> None:
     """Start the app NAME."""
 
     import asyncio
@@ -94,7 +94,9 @@ def start_app(target: Target, name: str, wait: bool) -> int:
 
     app = ask(target, start)
     _show_app(app)
-    return Exit.OK if not wait or app.reason == "exit code 0" else Exit.CHECK_FAILED
+    if wait and app.reason != "exit code 0":
+        hint = f"all that it printed: skywire logs --app {name}"
+        raise CliError("APP_FAILED", f"app {name} ended with {app.reason or 'no reason'}", hint)
 
 
 @apps.command("stop")

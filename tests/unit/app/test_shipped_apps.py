@@ -8,11 +8,12 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from skywire_apps import filecopy_wire as wire
+from skywire_apps.filecopy_send import _check_unchanged, _opened
 from skywire_apps.filecopy_wire import BadTransfer, Offer, Verdict
 from skywire_apps.helloworld import summary
 from skywire_node.apps.run import AppSpec, AppState
@@ -109,6 +110,7 @@ async def test_the_sender_is_told_why_it_is_refused(world: World) -> None:
     reason, said = await run(world, "sender")
     assert reason.startswith("exit code 4")
     assert said[-1]["error"] == "the other end refused: there is a file data already"
+    assert said[-1]["code"] == "NAME_TAKEN"
 
 
 async def test_a_full_disk_is_reported_to_the_sender(world: World) -> None:
@@ -120,6 +122,7 @@ async def test_a_full_disk_is_reported_to_the_sender(world: World) -> None:
     reason, said = await run(world, "sender")
     assert reason.startswith("exit code 4"), said
     assert "the disk is full" in str(said[-1]["error"])
+    assert said[-1]["code"] == "DISK_FULL"
 
 
 async def test_a_disk_that_fails_on_the_way_is_reported_and_leaves_nothing(world: World) -> None:
@@ -146,6 +149,68 @@ async def test_a_disk_that_fails_on_the_way_is_reported_and_leaves_nothing(world
     assert reason.startswith("exit code 4"), said
     assert "cannot be written: File too large" in str(said[-1]["error"])
     assert list((world.folder / "local/filecopy/v1.0/inbox").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "said_of_it"),
+    [
+        (os.mkfifo, "NOT_A_FILE", "no regular file"),
+        (Path.mkdir, "NOT_A_FILE", "no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "NOT_A_FILE", "no regular file"),
+        (lambda path: path.symlink_to("nowhere"), "CANNOT_READ", "No such file"),
+        # It has more bytes than its size says, as a log that is written to.
+        (lambda path: path.symlink_to("/proc/version"), "FILE_CHANGED", "growing"),
+    ],
+)
+async def test_what_cannot_be_copied_is_said_and_nothing_arrives(
+    world: World, make: Callable[[Path], None], code: str, said_of_it: str
+) -> None:
+    file = world.folder / "odd"
+    make(file)
+    await copying(world, file)
+    reason, said = await run(world, "sender")
+    assert reason.startswith("exit code 6"), said
+    assert (said[-1]["code"], said[-1]["ok"]) == (code, False)
+    assert said_of_it in str(said[-1]["error"])
+    await world.until(lambda: not any((world.folder / "local/filecopy/v1.0/inbox").iterdir()))
+
+
+async def test_a_file_without_permission_is_said_to_be_so(tmp_path: Path) -> None:
+    file = tmp_path / "mine"
+    file.touch()
+    with _opened(file) as source:
+        assert source.read() == b""
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    file.chmod(0)
+    with pytest.raises(PermissionError):
+        _opened(file)
+
+
+async def test_a_file_that_shrinks_on_its_way_leaves_nothing(world: World) -> None:
+    file = world.folder / "data"
+    file.write_bytes(b"")
+    free = os.statvfs(world.folder)
+    os.truncate(file, min(50 << 30, free.f_bavail * free.f_frsize // 2))
+    await copying(world, file)
+    assert world.host is not None
+    world.host.start_app("sender")
+    await world.until(lambda: any("progress" in str(line) for line in world.lines()))
+    os.truncate(file, 1)
+    await world.until(lambda: any("FILE_CHANGED" in str(line) for line in world.lines()))
+    await world.until(lambda: not any((world.folder / "local/filecopy/v1.0/inbox").iterdir()))
+
+
+def test_a_file_that_is_written_to_is_not_what_was_read(tmp_path: Path) -> None:
+    file = tmp_path / "data"
+    file.write_bytes(b"1234")
+    with _opened(file) as source:
+        before = os.fstat(source.fileno())
+        source.read(4)
+        _check_unchanged(source, before)
+        os.utime(file, ns=(0, 1))
+        with pytest.raises(BadTransfer, match="written to"):
+            _check_unchanged(source, before)
 
 
 async def test_a_sender_that_is_killed_leaves_nothing(world: World) -> None:
