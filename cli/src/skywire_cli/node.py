@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from skywire_cli.asking import Cell, ask, completing, done, show
-from skywire_cli.failures import Exit
+from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import Lazy, LazyGroup, ListGroup
 from skywire_cli.output import age, console, json_wanted, print_json, size, table
 from skywire_cli.target import Target, target_options
