@@ -12,7 +12,7 @@ export GRPC_VERBOSITY ?= NONE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test test-slow soak chaos contract contract-all schemathesis bench demo clean lock \
+.PHONY: help setup protos lint format test test-slow soak chaos contract contract-all schemathesis docs bench demo clean lock \
 	images deploy-check compose-test
 
 help:  ## list the targets
@@ -86,6 +86,14 @@ SCHEMATHESIS_LOCK := tests/contract/discovery/schemathesis.lock
 schemathesis: setup .venv-schemathesis/.stamp  ## property-based testing of the discovery's HTTP API against its schema
 	PYTHONPATH=tests $(BIN)/python -m contract.discovery.against_schema $(if $(EXAMPLES),--max-examples=$(EXAMPLES))
 
+.venv-docs/.stamp: docs/api.lock | $(UV)
+	$(PY) -m venv .venv-docs
+	VIRTUAL_ENV=.venv-docs $(UV) pip install -q --require-hashes --no-deps -r docs/api.lock
+	@touch $@
+
+docs: .venv-docs/.stamp  ## the API reference of the SDK, in build/api
+	PYTHONPATH=libs/skywire_app/src:libs/skywire_common/src .venv-docs/bin/python docs/reference.py build/api
+
 bench: setup  ## measure beside yardsticks in the same run (ARGS=--quick: a short one); writes bench/out/*.json
 	$(BIN)/python -m bench $(ARGS)
 
@@ -131,6 +139,6 @@ lock: $(UV)  ## resolve again after a change of a pyproject
 		deploy/checkers.in -o deploy/locks/checkers.lock
 
 clean:  ## remove .venv, generated code and caches
-	rm -rf $(VENV) .venv-schemathesis .venv-checkers libs/skywire_common/src/skywire .mypy_cache .ruff_cache .hypothesis bench/out
+	rm -rf $(VENV) .venv-schemathesis .venv-docs build .venv-checkers libs/skywire_common/src/skywire .mypy_cache .ruff_cache .hypothesis bench/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +

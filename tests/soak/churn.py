@@ -138,11 +138,12 @@ class Churn:
 async def held(net: Bed) -> dict[str, Held]:
     """Return what every process holds that lives through everything."""
     alive = [service for service in net.net.services if service is not net.nodes[VICTIM]]
-    found = await asyncio.gather(*(asyncio.to_thread(_held, service) for service in alive))
+    found = await asyncio.gather(*(asyncio.to_thread(held_by, service) for service in alive))
     return {service.name: one for service, one in zip(alive, found, strict=True)}
 
 
-def _held(service: Service) -> Held:
+def held_by(service: Service) -> Held:
+    """Return what one process holds."""
     process = psutil.Process(service.pid)
     tasks = 0.0
     if "metrics" in service.interfaces:
