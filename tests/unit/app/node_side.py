@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from skywire_app.pipe import VARIABLE
 from skywire_common.appframes import LoopAddr
-from skywire_common.errors import ErrorCode, Failure
+from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import Addr, PublicKey
 from skywire_node.apps.pipe import AppPipe
 from skywire_node.apps.session import AppSession
@@ -17,6 +17,14 @@ from skywire_node.loops.local_loop import LocalLoop
 from skywire_node.routing.flow import Flow
 
 KEY = PublicKey(b"\x02" + bytes(range(32)))
+REFUSAL = FailureFields(
+    phase=Phase.CONFIRM,
+    hop_index=2,
+    hop_key=KEY,
+    transport_id=bytes(range(16)),
+    setup_id=bytes(range(16, 32)),
+    retryable=True,
+)
 
 
 class Attached:
@@ -47,7 +55,7 @@ class Attached:
         listener = self.node.others.get(remote.public_key, self.node).listeners.get(remote.port)
         try:
             if listener is None:
-                raise Failure(ErrorCode.PORT_CLOSED, f"no app has port {remote.port}").within(retryable=True)
+                raise Failure(ErrorCode.PORT_CLOSED, f"no app has port {remote.port}", REFUSAL)
             self.node.next_port += 1
             ours, theirs = LocalLoop.pair(Addr(self.node.key, self.node.next_port), remote)
             listener.session.offer(theirs)

@@ -16,7 +16,7 @@ from skywire_app import Addr, App, ErrorCode, Failure, IncompleteRead, Stream
 from skywire_app.stream import HIGH_WATER, READ_BUFFER
 from skywire_common import appframes as af
 from skywire_common.errors import LocalError
-from unit.app.node_side import KEY, Node
+from unit.app.node_side import KEY, REFUSAL, Node
 
 SERVER = Addr(KEY, 10)
 
@@ -148,7 +148,7 @@ async def test_refusals_come_with_the_nodes_reason(client: App) -> None:
     with pytest.raises(Failure) as caught:
         await client.dial(f"{KEY}:77")
     assert caught.value.code is ErrorCode.PORT_CLOSED
-    assert caught.value.fields.retryable
+    assert caught.value.fields == REFUSAL
     with pytest.raises(Failure):
         await client.dial(Addr(KEY, 78))
 
