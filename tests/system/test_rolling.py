@@ -6,6 +6,7 @@ Calls that may be tried again are, once, and then succeed; a loop lives unless o
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from discovery_process import DiscoveryProcess
 from postgres_server import PostgresServer
@@ -121,7 +123,7 @@ async def replicas(tmp_path: Path) -> AsyncIterator[list[DiscoveryProcess]]:
 
 async def test_replicas_of_the_discovery_restart_one_by_one_and_no_call_fails(replicas: list[DiscoveryProcess]) -> None:
     # Both addresses of one name, as a headless Service gives them: each call goes to the next one that is ready.
-    both = "ipv4:" + ",".join(replica.grpc for replica in replicas)
+    both = ",".join(replica.grpc for replica in replicas)
     load = Load()
     channels = []
     for number in range(CALLERS):
@@ -150,6 +152,47 @@ async def test_replicas_of_the_discovery_restart_one_by_one_and_no_call_fails(re
     for channel in channels:
         await channel.close()
     assert load.failed == []
+
+
+# What the next release's migration might do: it only adds.
+NEXT_RELEASE = (
+    "ALTER TABLE transports ADD COLUMN colour VARCHAR(20)",
+    "UPDATE alembic_version SET version_num = '9999'",
+)
+
+
+@pytest.mark.slow  # two replicas, each started twice
+async def test_an_upgrade_with_a_new_schema_goes_under_load_and_back_again(replicas: list[DiscoveryProcess]) -> None:
+    both = ",".join(replica.grpc for replica in replicas)
+    load = Load()
+    channels = []
+    for number in range(CALLERS):
+        channel = RpcChannel(both, replicas[0].public, SecretKey.generate())
+        channels.append(channel)
+        endpoint = pb.Endpoint(kind="tcp", address="198.51.100.7:7000")
+        beat = pb.RegisterNodeRequest(endpoints=[endpoint], epoch=number)
+        load.begin(channel, "NodeDirectory/RegisterNode", beat, pb.RegisterNodeResponse, signed=True)
+    await load.goes_on()
+    url = json.loads(replicas[0].config.read_text())["database_url"].replace("+psycopg", "")
+
+    def migrate() -> None:
+        with psycopg.connect(url) as database:
+            for statement in NEXT_RELEASE:
+                database.execute(statement)
+
+    await asyncio.to_thread(migrate)
+    await load.goes_on()
+    # The release before starts on the new schema, too: a roll-out that is taken back. Its migration leaves it alone.
+    await asyncio.to_thread(replicas[0].migrated)
+    for replica in replicas:
+        assert await asyncio.to_thread(replica.stop) == 0
+        await asyncio.to_thread(replica.start)
+        await load.goes_on()
+    await load.stop()
+    for channel in channels:
+        await channel.close()
+    assert load.failed == []
+    assert "the schema is newer than this program" in replicas[0].log.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -60,11 +60,13 @@ class Upkeep:
             if self.problem or self._unwritable:
                 await self._ready_schema()
                 schema = await self._database.read(_schema)
-                if schema != migrate.newest():
+                if not migrate.serves(schema):
                     return (
                         f"the schema is at {schema or 'nothing'}, this program needs {migrate.newest()}: "
                         "run skywire-discovery migrate"
                     )
+                if schema > migrate.newest():
+                    self._log.warning("the schema is newer than this program", schema=schema, known=migrate.newest())
                 # A full disk, a read-only file, a standby: they answer, but take no writes.
                 await self._database.write(nodes.probe)
                 self._unwritable = False

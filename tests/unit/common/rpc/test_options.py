@@ -11,7 +11,7 @@ from skywire_common.rpc.options import MAX_MESSAGE, channel_options, server_opti
     [
         ("discovery:7200", True),
         ("node-0.node.skywire.svc:7001", True),
-        ("ipv4:10.0.0.1:7200,10.0.0.2:7200", True),
+        ("10.0.0.1:7200,10.0.0.2:7200", True),
         ("127.0.0.1:7200", False),
         ("[::1]:7200", False),
         ("unix:/run/skywire/admin.sock", False),

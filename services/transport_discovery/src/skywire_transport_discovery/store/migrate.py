@@ -25,6 +25,15 @@ def newest() -> str:
     return max(path.stem for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
+def serves(schema: str) -> bool:
+    """Say whether this program can work on a schema of that revision: its own, or a newer one.
+
+    A migration adds, and removes only what the release before does not use any more: so replicas go on while the next
+    release's schema is made under them, and a release can be taken back. Revisions are numbers of four digits.
+    """
+    return schema >= newest()
+
+
 def current(db: Connection) -> str | None:
     """Return the schema's revision; None for an empty database."""
     if not inspect(db).has_table("alembic_version"):
@@ -46,8 +55,9 @@ def upgrade(db: Connection, to: str = "head") -> str:
     if to == "head":
         if not inspect(db).get_table_names():
             _make(db)
-        if current(db) == newest():
-            return newest()
+        found = current(db) or ""
+        if serves(found):
+            return found
     from alembic import command
     from alembic.config import Config
 
