@@ -384,7 +384,7 @@ def test_what_is_kept_comes_back_and_goes_on(world: World) -> None:
     assert after.table.expire(after.now) == []
     assert [route_id for route_id, _ in after.table.remove(setup, [used], edge=EDGE)] == [used]
 
-    # What nobody uses again is gone soon, however often the node is started.
+    # A lease that was kept is not prolonged by another start.
     twice = World()
     assert twice.table.restore([row for row in again if row], twice.now, world.epoch + 40) == 1
     twice.later(module.RESTORED_SECONDS - 20)
