@@ -119,6 +119,7 @@ def test_ctrl_c_in_the_middle_leaves_nothing(place: Path) -> None:
     assert not place.exists()
 
 
+@pytest.mark.slow
 def test_demo_fails_when_a_node_dies(place: Path) -> None:
     line = [*DEMO, "--size", str(MIB), "--dir", str(place)]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as demo:

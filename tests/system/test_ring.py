@@ -10,7 +10,7 @@ from system.bed import MB, bed
 
 pytestmark = pytest.mark.system
 NODES = 5
-SIZE = 15 * MB
+SIZE = 8 * MB
 
 
 async def test_f23_a_ring_of_routes_at_full_speed_neither_stalls_nor_loses() -> None:

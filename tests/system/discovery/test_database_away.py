@@ -33,7 +33,7 @@ UNLIMITED = {"transports_per_node": 1_000_000, "registrations_per_minute": 1_000
 FAST = {ErrorCode.UNAVAILABLE}
 Ask = Callable[..., Asker]
 # Of each of eight workers: enough calls to meet whatever happens, and time for it to happen.
-PAUSE_S = 0.02
+PAUSE_S = 0.1
 
 
 class Load:
