@@ -12,7 +12,7 @@ export GRPC_VERBOSITY ?= NONE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test test-slow soak chaos contract contract-all schemathesis docs bench demo clean lock \
+.PHONY: help setup protos lint format test test-slow rolling soak chaos contract contract-all schemathesis docs bench demo clean lock \
 	images deploy-check compose-test
 
 help:  ## list the targets
@@ -57,6 +57,9 @@ test: setup  ## every test: unit, vectors, simulation, fuzz, contract, real proc
 
 test-slow: setup  ## the tests that take long: leases, silent and slow links, 1,000 dials from both ends
 	$(BIN)/python -m pytest -m slow
+
+rolling: setup  ## every service restarted one by one under load, and an upgrade with a new schema
+	$(BIN)/python -m pytest -m slow tests/system/test_rolling.py
 
 SECONDS ?= 3600
 

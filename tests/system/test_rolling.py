@@ -121,6 +121,7 @@ async def replicas(tmp_path: Path) -> AsyncIterator[list[DiscoveryProcess]]:
                 replica.kill()
 
 
+@pytest.mark.slow  # as the next one
 async def test_replicas_of_the_discovery_restart_one_by_one_and_no_call_fails(replicas: list[DiscoveryProcess]) -> None:
     # Both addresses of one name, as a headless Service gives them: each call goes to the next one that is ready.
     both = ",".join(replica.grpc for replica in replicas)
