@@ -15,8 +15,8 @@ from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import Hop, PathPair
 from skywire_common.rules import NodeRules
+from skywire_node.control import route_setup as module
 from skywire_node.control.route_setup import RouteSetUps
-from skywire_node.loops import route_setup as module
 from skywire_node.loops.loop_setup import Made, Routes, Wanted
 
 A, M, N, B = (SecretKey.generate().public for _ in range(4))
