@@ -301,7 +301,8 @@ class Node:
     def summary(self) -> Summary:
         """Return the node at a glance."""
         plane = self.plane
-        reasons = [reason for reason in (self._heartbeat.reason, self._keeper.reason) if reason]
+        short = plane.transports.descriptors.reason(time.monotonic())
+        reasons = [reason for reason in (self._heartbeat.reason, self._keeper.reason, short) if reason]
         if not self._settings.setup_nodes:
             reasons.append("the config names no setup node: this node cannot dial")
         state = "STOPPING" if self._scope.stopping.is_set() else "DEGRADED" if reasons else "READY"

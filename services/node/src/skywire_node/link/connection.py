@@ -62,10 +62,14 @@ class LinkUser(Protocol):
 
 
 class Link(asyncio.BufferedProtocol):
-    """A connection to one other node. `opened` resolves when the handshake is done, `lost` when the link is over."""
+    """A connection to one other node.
+
+    `made` resolves when it is connected, `opened` when the handshake is done, `lost` when it is over.
+    """
 
     def __init__(self, handshake: LinkHandshake, user: LinkUser) -> None:
         loop = asyncio.get_running_loop()
+        self.made: asyncio.Future[None] = loop.create_future()
         self.opened: asyncio.Future[PublicKey] = loop.create_future()
         self.lost: asyncio.Future[str] = loop.create_future()
         self.settlement: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue(2)
@@ -93,6 +97,8 @@ class Link(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
+        if not self.made.done():  # whoever waited may have given up
+            self.made.set_result(None)
         if self._reason:  # refused before it began
             self._transport.abort()
             return
@@ -202,6 +208,11 @@ class Link(asyncio.BufferedProtocol):
                     return
                 rest = memoryview(record)[written:]
         transport.write(rest)
+
+    @property
+    def descriptor(self) -> int:
+        """The number of the connection's own file descriptor; -1 if it has none."""
+        return self._socket
 
     @property
     def queued(self) -> int:

@@ -26,6 +26,7 @@ from skywire_common.keys import PublicKey
 
 from skywire_node.link import over_tcp, settlement
 from skywire_node.link.connection import PING_AFTER, Link, LinkUser
+from skywire_node.link.descriptors import Descriptors
 from skywire_node.link.handshake import HANDSHAKE_SECONDS, LinkHandshake
 from skywire_node.link.records import Kind
 from skywire_node.link.settlement import SETTLEMENT_SECONDS
@@ -74,6 +75,7 @@ class Transports:
         types: Mapping[str, TransportType] | None = None,
     ) -> None:
         self.types = {TCP: over_tcp.OverTcp()} if types is None else types
+        self.descriptors = Descriptors()
         self._secret = secret
         self._user = user
         self._registry = registry
@@ -106,6 +108,10 @@ class Transports:
     async def _settle_accepted(self, link: Link, kind: str) -> None:
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
+                await link.made
+                if not self.descriptors.admits(link.descriptor, time.monotonic()):
+                    self.refused += 1
+                    link.abort("out of file descriptors")
                 remote = await link.opened
             async with asyncio.timeout(SETTLEMENT_SECONDS):
                 record, body = await self._next(link)
