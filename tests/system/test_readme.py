@@ -49,6 +49,61 @@ def test_tutorial_and_grpcurl_lines_work(short_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["hello.py"]
 
 
+def test_five_minutes_with_a_network(short_path: Path) -> None:
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    wrong = []
+    try:
+        for line in block("sh", "--topology ring").strip().splitlines():
+            # A dial takes longer on a machine that runs all tests at once.
+            line = line.replace("sleep 1 ", "sleep 3 ")
+            done = subprocess.run(
+                ["bash", "-c", line], cwd=short_path, env=environment, capture_output=True, text=True, timeout=100
+            )
+            # A doctor may find something in a network that is two seconds old; anything else has to do what it says.
+            if done.returncode > line.startswith("skywire doctor"):
+                wrong.append((line, done.stdout, done.stderr))
+    finally:
+        state = load(short_path / "skywire-testnet")
+        if state is not None:
+            state.launcher.kill()
+    assert not wrong
+    assert list(short_path.iterdir()) == []
+
+
+def test_every_command_of_the_table_exists() -> None:
+    rows = [line for line in README.splitlines() if line.startswith("| `skywire ")]
+    assert len(rows) > 5
+    for row in rows:
+        group: tuple[str, ...] = ()
+        for text in re.findall(r"`([a-z][a-z -]*)`", row.split(" | ")[0]):
+            words = tuple(text.split())
+            if words[0] == "skywire":
+                path = words[1:]
+                group = path[:-1]
+            else:
+                path = (*group, *words)  # the next command of the same group
+            _exists(path)
+
+
+def _exists(path: tuple[str, ...]) -> None:
+    import click
+    from skywire_cli.main import cli
+
+    context = click.Context(cli)
+    command: click.Command | None = cli
+    for word in path:
+        assert isinstance(command, click.Group), path
+        command = command.get_command(context, word)
+    assert command is not None, path
+
+
+def test_every_page_of_the_docs_is_named() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    for page in (*docs.glob("*.md"), *docs.glob("apps/*.md")):
+        assert f"docs/{page.relative_to(docs)}" in README, page
+
+
 def test_every_target_of_the_makefile_that_is_named_exists() -> None:
     makefile = (Path(__file__).parents[2] / "Makefile").read_text()
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skywire_cli.admin import NodeAdmin
 
 MAX_SECONDS = 10.0
+_ID_SHOWN, _IDS_SHOWN = 8, 8
 
 
 @click.group(cls=JsonGroup)
@@ -27,17 +28,20 @@ def loop() -> None:
 
 
 async def find(admin: NodeAdmin, prefix: str) -> pb.Loop:
-    """Return the node's loop whose id starts so; raises CliError."""
+    """Return the node's loop whose id starts so, without a prefix its only one; raises CliError."""
     found: list[pb.Loop] = [item for item in await admin.loops() if item.loop_id.hex().startswith(prefix.lower())]
-    if len(found) != 1:
-        said = "no loop has" if not found else f"{len(found)} loops have"
-        raise CliError("NOT_FOUND", f"{said} an id that starts with {prefix}")
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    such = f" whose id starts with {prefix}" if prefix else ""
+    if not found:
+        raise CliError("NOT_FOUND", f"the node has no loop{such}", "`skywire node loops` lists those that are open")
+    ids = ", ".join(item.loop_id.hex()[:_ID_SHOWN] for item in found[:_IDS_SHOWN])
+    raise CliError("NOT_FOUND", f"the node has {len(found)} loops{such}", f"name one of them: {ids}")
 
 
 @loop.command()
 @target_options
-@click.argument("loop_id")
+@click.argument("loop_id", default="")
 @click.option("--standby", is_flag=True, help="Trace the pair of routes held ready, not the one in use.")
 @click.option(
     "--timeout", "seconds", type=click.FloatRange(0.1, MAX_SECONDS), default=2.0, show_default=True, help="In seconds."
@@ -45,7 +49,8 @@ async def find(admin: NodeAdmin, prefix: str) -> pb.Loop:
 def trace(target: Target, loop_id: str, standby: bool, seconds: float) -> int:
     """Ask every hop from the node to the other end of the loop LOOP_ID; exit code 1 if the way stops before it.
 
-    LOOP_ID is its id or enough of its first digits. The way back is traced from the node at the other end.
+    LOOP_ID is its id or enough of its first digits; a node's only loop needs none. The way back is traced from the
+    node at the other end.
     """
     from skywire_cli.shown import plain
 
@@ -96,15 +101,19 @@ def _hop(index: int, hop: pb.TracedHop) -> tuple[object, ...]:
 
 @loop.command()
 @target_options
-@click.argument("loop_id")
+@click.argument("loop_id", default="")
 def explain(target: Target, loop_id: str) -> None:
     """Tell the life of the loop LOOP_ID: set-ups, pauses, reroutes, resends, how it closed.
 
-    LOOP_ID is its id, or that of one of its set-ups, or the first digits. Loops that are over are remembered a while.
+    LOOP_ID is its id, or that of one of its set-ups, or the first digits; a node's only loop needs none. Loops that are
+    over are remembered a while.
     """
     from skywire_cli.shown import plain
 
-    story = ask(target, lambda admin: admin.explain_loop(loop_id))
+    async def question(admin: NodeAdmin) -> pb.ExplainLoopResponse:
+        return await admin.explain_loop(loop_id or (await find(admin, "")).loop_id.hex())
+
+    story = ask(target, question)
     if json_wanted():
         print_json(plain(story))
         return
