@@ -11,7 +11,7 @@ import sys
 import tempfile
 import termios
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -337,6 +337,61 @@ async def test_ssh_forwards_ports(bed: Bed) -> None:
     key = bed.net.nodes[1].public_key
     code, out, err = await run(openssh(bed, "ssh", "-W", f"127.0.0.1:{bed.service.echo}", key), b"forwarded")
     assert (code, out) == (0, b"forwarded9"), err
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+@asynccontextmanager
+async def forwarding(bed: Bed, *args: str) -> AsyncIterator[None]:
+    """Run ssh -N with a forwarding until the block ends."""
+    line = openssh(bed, "ssh", "-N", "-o", "ExitOnForwardFailure=yes", *args, bed.net.nodes[1].public_key)
+    process = await asyncio.create_subprocess_exec(*line, stdin=asyncio.subprocess.DEVNULL)
+    try:
+        yield
+        assert process.returncode is None
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a port of this machine once somebody listens there."""
+    async with asyncio.timeout(WITHIN):
+        while True:
+            try:
+                return await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("way", ["-L", "-R"])
+async def test_ssh_carries_ports_in_both_directions(bed: Bed, way: str) -> None:
+    # Both nodes are on this machine, so where the listener is shows in the option alone: -L is ssh's, -R its server's.
+    port = free_port()
+    async with forwarding(bed, way, f"127.0.0.1:{port}:127.0.0.1:{bed.service.echo}"):
+
+        async def one(size: int) -> None:
+            await echoed(*await connected(port), os.urandom(size))
+
+        await one(5)
+        await asyncio.gather(one(300_000), *(one(100 + number) for number in range(10)))
+
+
+async def test_ssh_is_a_socks_proxy_as_well(bed: Bed) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    port = free_port()
+    async with forwarding(bed, "-D", f"127.0.0.1:{port}"):
+        _, writer = await connected(port)
+        writer.close()
+        url = f"http://localhost:{bed.service.page}/"
+        said = await run(["curl", "-sS", "--noproxy", "", "--proxy", f"socks5h://127.0.0.1:{port}", url])
+        assert said == (0, b"hello", b"")
 
 
 async def test_who_may_not_log_in_is_told_so_and_may_once_the_file_says_so(bed: Bed) -> None:

@@ -1,0 +1,139 @@
+"""Every app that ships, with the wiki's 60-line app at the other end: what comes is echoed or an error that says why.
+
+That app knows no half-close, takes one Send at a time, and says back whatever it hears. None of ours may hang, crash or
+take an echo for what it is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from skywire_apps import socks
+from skywire_apps.socks import Method, Target
+from skywire_node.apps.host import AppHost
+from skywire_node.apps.run import AppSpec, AppState
+from unit.app.test_shipped_apps import link, run
+from unit.node.app_world import KEY, World, opened
+from unit.node.test_app_host import WIKI_ECHO
+
+ECHO_PORT = 20
+PIECES = (b"short", os.urandom(100_000), b"the end")
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with opened(tmp_path) as made:
+        (tmp_path / "bin").mkdir()
+        made.app("echo", "1.0", WIKI_ECHO)
+        yield made
+
+
+async def begin(world: World, program: str, *args: str, name: str = "near", port: int = 0) -> AppHost:
+    """Start the echo, and an app that dials it."""
+    link(world, program, name)
+    specs = (AppSpec("echo", "1.0", port=ECHO_PORT), AppSpec(name, "1.0", port=port, args=args))
+    host = world.make(*specs)
+    host.start_app("echo")
+    await world.until_state("echo", AppState.READY)
+    return host
+
+
+async def until_there(place: Path) -> dict[str, object]:
+    async with asyncio.timeout(30):
+        while not place.exists():
+            await asyncio.sleep(0.01)
+    return dict(json.loads(place.read_text()))
+
+
+async def test_helloworld_takes_an_echo_for_no_pong(world: World) -> None:
+    await begin(world, "helloworld", "--dial", f"{KEY}:{ECHO_PORT}", "--json")
+    reason, said = await run(world, "near")
+    assert reason.startswith("exit code 1")
+    assert "not answered by its pong" in str(said[-1]["error"])
+
+
+async def test_filecopy_takes_an_echo_for_no_receiver(world: World) -> None:
+    await begin(world, "filecopy", "send", str(WIKI_ECHO), f"{KEY}:{ECHO_PORT}", "--json")
+    reason, said = await run(world, "near")
+    assert reason.startswith("exit code ") and not reason.startswith("exit code 0")
+    assert said[-1]["ok"] is False, said
+
+
+@pytest.mark.parametrize("program", ["forward", "socksproxy-client"])
+async def test_an_exit_that_is_none_refuses_its_connections(world: World, program: str) -> None:
+    output = world.folder / "near.json"
+    args = (
+        ("listen", f"{KEY}:{ECHO_PORT}") if program == "forward" else (f"{KEY}:{ECHO_PORT}", "--listen", "127.0.0.1:0")
+    )
+    host = await begin(world, program, *args, "--output", str(output))
+    host.start_app("near")
+    said = await until_there(output)
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection(str(said["host"]), int(str(said["port"])))
+        try:
+            if program == "socksproxy-client":
+                writer.write(bytes((5, 1, Method.NONE)))
+                assert await asyncio.wait_for(reader.readexactly(2), 30) == b"\5\0"
+                writer.write(bytes((5, 1, 0)) + socks.encode_target(Target("127.0.0.1", 80)))
+                assert (await asyncio.wait_for(reader.read(2), 30))[1:] != b"\0"
+            else:
+                with pytest.raises(ConnectionResetError):
+                    assert await asyncio.wait_for(reader.read(1), 30)
+        finally:
+            writer.close()
+    assert host.status("near").state is AppState.READY
+
+
+async def test_ssh_client_takes_an_echo_for_no_ssh(world: World) -> None:
+    place = world.folder / "ssh.sock"
+    host = await begin(world, "ssh-client", "--socket", str(place), name="ssh-client")
+    host.start_app("ssh-client")
+    await world.until_state("ssh-client", AppState.READY)
+    async with asyncio.timeout(30):
+        while not place.exists():
+            await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_unix_connection(place)
+        try:
+            writer.write(f"{KEY}:{ECHO_PORT}\n".encode())
+            # It waits for a word that an echo never says first; the end of the echo ends that.
+            await world.until(lambda: any("a loop from" in str(line) for line in world.lines()))
+            await host.stop_app("echo")
+            assert json.loads(await reader.readline())["error"]
+        finally:
+            writer.close()
+    assert host.status("ssh-client").state is AppState.READY
+
+
+async def test_the_sdk_reads_back_what_it_wrote(world: World) -> None:
+    world.app(
+        "asker",
+        "1.0",
+        f"""#!{sys.executable}
+import asyncio, os
+from skywire_app import App
+async def main():
+    async with App.setup("asker", "1.0") as app, app.dial("{KEY}:{ECHO_PORT}") as stream:
+        data = os.urandom(3_000_000)
+        async def write():
+            for start in range(0, len(data), 70_000):
+                stream.write(data[start : start + 70_000])
+                await stream.drain()
+            stream.write_eof()  # the wiki's app never hears of it
+        writing = asyncio.create_task(write())
+        print(await stream.readexactly(len(data)) == data, flush=True)
+        await writing
+asyncio.run(main())
+""",
+    )
+    host = world.make(AppSpec("echo", "1.0", port=ECHO_PORT), AppSpec("asker", "1.0"))
+    host.start_app("echo")
+    await world.until_state("echo", AppState.READY)
+    host.start_app("asker")
+    await world.until_state("asker", AppState.STOPPED)
+    assert (host.status("asker").reason, world.lines()[-1]) == ("exit code 0", "True")
