@@ -296,12 +296,12 @@ async def test_whoever_knows_both_notices_little_when_one_is_killed(url: str, la
     await asker.close()
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, pytest.param(10, marks=pytest.mark.slow)])
 async def test_replicas_on_an_old_schema_wait_for_the_one_migrator_that_works(
-    postgres: PostgresServer, launch: Launch
+    postgres: PostgresServer, launch: Launch, number: int
 ) -> None:
     with postgres.database() as name:
-        replicas = [launch(postgres.url(name), wait=False) for _ in range(10)]
+        replicas = [launch(postgres.url(name), wait=False) for _ in range(number)]
         for replica in replicas:
             await asyncio.to_thread(replica.wait_ready)
             assert not await is_serving(replica)

@@ -20,7 +20,7 @@ from skywire_transport_discovery.store.changes import Cause
 from skywire_transport_discovery.store.database import Database
 from skywire_transport_discovery.store.transports import Said
 from skywire_transport_discovery.watching import Event, Ring
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 SECRETS = [SecretKey.generate() for _ in range(5)]
 
@@ -195,6 +195,43 @@ async def test_what_is_old_is_forgotten_in_batches(database: Database, monkeypat
     assert (counts.transports, counts.nodes) == (1, 0), "what is up stays"
     removed = [one.change for one in await database.read(changes.since, 1) if one.change.cause == Cause.PRUNED]
     assert {change.subject for change in removed} == {*map(key_of, entries[:7]), SECRETS[4].public}
+
+
+async def test_a_network_of_constant_size_fills_a_database_of_constant_size(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Days of nodes that call and restart, and of transports that come and go, each day the same."""
+    monkeypatch.setattr(prune, "KEEP_DAYS", 3)
+    monkeypatch.setattr(prune, "KEEP_DOWN_MS", 2 * nodes.DAY_MS)
+    tables = schema.metadata.sorted_tables
+
+    def a_day_passes(db: Connection) -> None:
+        for table in tables:
+            for column in table.c:
+                if column.name.endswith("_ms") and column.name != "online_ms":
+                    db.execute(update(table).values({column: column - nodes.DAY_MS}))
+        db.execute(update(schema.nodes).values(day=schema.nodes.c.day - 1))
+        for by in (-1_000, 999):  # one by one, two days of a node would be the same for a moment
+            db.execute(update(schema.node_days).values(day=schema.node_days.c.day + by))
+
+    def rows(db: Connection) -> int:
+        return sum(db.scalar(select(func.count()).select_from(table)) or 0 for table in tables)
+
+    sizes = []
+    for day in range(12):
+        now = await database.read(changes.clock)
+        signed = entry(day % 3, 3, f"t{day}")
+        used = [Call(SECRETS[0].public, day.to_bytes(15, "big") + bytes([n]), now) for n in range(20)]
+        await database.write(calls.use_all, used)
+        await database.write(transports.register, [[signed]])
+        for up in (True, False, True, False):
+            await say(database, day % 3, signed, up)
+        await database.write(nodes.beat, [Heartbeat(secret.public, day, (), 0) for secret in SECRETS])
+        await database.write(a_day_passes)
+        while await database.write(prune.prune) or await database.write(nodes.close_days):
+            pass
+        sizes.append(await database.read(rows))
+    assert len(set(sizes[6:])) == 1, sizes
 
 
 async def test_used_calls_and_days_are_forgotten_in_batches(
