@@ -86,10 +86,12 @@ class Churn:
                 self.ends["app gone"] += 1
                 await asyncio.sleep(0.1)
                 continue
-            end = Failure.parse(failure).code.value if failure else "arrived"
+            # An app that its node tells to end closes what it has, and its far end reads an end without an answer.
+            told_to_end = not failure and got is None and target == VICTIM
+            end = Failure.parse(failure).code.value if failure else "no answer" if told_to_end else "arrived"
             self.ends[end] += 1
             self.said[end] = failure or ""
-            short = not failure and (got is None or got["received"] != report["sent"])
+            short = not failure and not told_to_end and (got is None or got["received"] != report["sent"])
             if short or (got and not got.get("right", True)):
                 self.wrong.append(f"{report} but {got}")
             if failure:
