@@ -232,8 +232,8 @@ class Sending:
         if ack.largest > self._proved:
             self._proved = ack.largest
             self.last_progress = self.proved_at = now
-            # A way that is slower than it was has the probe come too early: what arrives was taken for lost, and says how
-            # slow the way is.
+            # A way that is slower than it was has the probe come too early: what arrives was taken for lost, and
+            # says how slow the way is.
             while self._doubted and self._doubted[0].counter <= ack.largest:
                 doubted = self._doubted.popleft()
                 if doubted.counter == ack.largest:
