@@ -134,8 +134,8 @@ def _named(what: tuple[str, ...], file: Path | None) -> tuple[str, Path | None]:
         raise click.BadParameter(f"{found} is neither a service ({', '.join(MODULES)}) nor a file")
     try:
         document = json.loads(found.read_bytes())
-    except ValueError:
-        document = None
+    except ValueError as error:
+        raise CliError("CONFIG", f"{found}: not JSON: {error}") from error
     for key, name in _TELLING.items():
         if isinstance(document, dict) and key in document:
             return name, found

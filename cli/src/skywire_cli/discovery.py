@@ -18,7 +18,7 @@ from skywire_cli.asking import Key
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import age, console, json_wanted, print_json, table
-from skywire_cli.target import directory_option
+from skywire_cli.target import check_address, directory_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -67,6 +67,7 @@ def _options(command: _Command) -> _Command:
 
 def _address(named: str | None, directory: Path) -> str:
     if named:
+        check_address(named)
         return named
     from skywire_cli.testnet.state import load
 

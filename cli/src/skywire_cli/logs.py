@@ -120,7 +120,13 @@ def _of_journal(unit: str, follow: bool) -> Iterator[str]:
     line = [journal, f"--unit={unit}", "--output=cat", "--no-pager", *(["--follow"] if follow else [])]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
+        nothing = True
         try:
-            yield from process.stdout
+            for text in process.stdout:
+                nothing = False
+                yield text
         finally:
             process.terminate()
+    if nothing and not follow:
+        hint = "name another one by --unit, a file by --file, or start a testnet: skywire testnet up"
+        raise CliError("NO_LOG", f"there is no testnet, and the journal has nothing of {unit}", hint)

@@ -14,7 +14,7 @@ from skywire_cli.asking import Key
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import console, json_wanted, print_json, table
-from skywire_cli.target import directory_option
+from skywire_cli.target import check_address, directory_option
 
 if TYPE_CHECKING:
     from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DISCOVERY_VARIABLE = "SKYWIRE_DISCOVERY"
 TIMEOUT = 5.0
+_KEY_DIGITS = 66
 
 
 @click.group(cls=JsonGroup)
@@ -67,6 +68,8 @@ def find(
         avoid_nodes=[_key(text, state) for text in avoid_nodes],
         avoid_transports=[avoided.bytes for avoided in avoid_transports],
     )
+    if discovery:
+        check_address(discovery)
     address = discovery or (state.discovery().interfaces["grpc"] if state is not None else "")
     if not address:
         hint = f"name its address by --discovery or {DISCOVERY_VARIABLE}, or start a testnet: skywire testnet up"
@@ -117,6 +120,8 @@ def _testnet(directory: Path) -> State | None:
 
 
 def _key(text: str, state: State | None) -> PublicKey:
-    if text.isdigit() and state is not None:
+    if text.isdecimal() and len(text) < _KEY_DIGITS:
+        if state is None:
+            raise click.BadParameter(f"{text} would be a node of a testnet, and none runs here")
         return PublicKey.parse(state.node(int(text)).public_key)
     return Key().convert(text, None, click.get_current_context())

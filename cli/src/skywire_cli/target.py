@@ -29,6 +29,7 @@ CONFIG_FILE = "config.json"
 DEFAULT_DIRECTORY = Path("skywire-testnet")
 
 _PROBE_S = 1.0
+_MAX_PORT = 65_535
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -130,6 +131,13 @@ def listens(socket: Path) -> bool:
         except OSError as error:
             return error.errno == errno.EAGAIN  # so many wait already
     return True
+
+
+def check_address(text: str) -> None:
+    """Raise click.BadParameter unless a text is HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
+        raise click.BadParameter(f"{text} is no HOST:PORT with a port from 1 to {_MAX_PORT}")
 
 
 def home() -> Path:

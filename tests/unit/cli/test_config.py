@@ -111,6 +111,8 @@ def test_a_file_alone_says_whose_it_is(tmp_path: Path, capsys: pytest.CaptureFix
             assert asked(capsys, "check", *words) == {"ok": True}
             assert asked(capsys, "show", *words)
     nobodys = tmp_path / "nobodys.json"
+    nobodys.write_text("[")
+    assert "not JSON" in asked(capsys, "check", str(nobodys), status=1)["message"]
     nobodys.write_text("[]")
     for words in ((str(nobodys),), ("nonsense",), ("node", "a", "b"), ()):
         assert asked(capsys, "check", *words, status=2)["code"] == "USAGE"

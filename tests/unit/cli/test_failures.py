@@ -114,6 +114,8 @@ def test_a_node_that_does_not_run_is_3_in_every_command(
         (["route", "find", "1", "2", *_NONE], Exit.USAGE),
         (["testnet", "up", "--app", "a@9:20=sh", *_NONE], Exit.USAGE),
         (["testnet", "logs", "node1", *_NONE], Exit.NOT_RUNNING),
+        (["discovery", "status", "--discovery", "nowhere"], Exit.USAGE),
+        (["route", "find", _KEY, _KEY, "--discovery", "127.0.0.1:99999"], Exit.USAGE),
         (["keygen", "/proc/none/key"], Exit.MACHINE),
         (["vectors", "check", __file__], Exit.USAGE),
     ],

@@ -41,6 +41,8 @@ INBOX = "received"
 TRANSFER_REPORT = "transfer.json"
 PING_REPORT = "pings.json"
 APP_TIMEOUT = 600.0
+# Bytes per second that the busiest machine still carries; a large file has as much more time.
+SLOWEST = 2 << 20
 SETUP_NODES = 2
 # A node that was killed comes back with the rules that it had. The loop has left them: they end when they were idle for
 # so long (s), six times longer if nobody says otherwise.
@@ -204,7 +206,7 @@ async def _followed(net: Testnet, outcome: Outcome, sent: Sent, app: str, steps:
     transfer = Transfer(net, sent, outcome.forwarded, steps, breaks=outcome.breaks)
     watching = asyncio.create_task(transfer.follow())
     try:
-        await _until_stopped(net.nodes[0], app)
+        await _until_stopped(net.nodes[0], app, APP_TIMEOUT + sent.size / SLOWEST)
     finally:
         watching.cancel()
         await asyncio.wait((watching,))
@@ -233,12 +235,12 @@ async def _ping(net: Testnet, place: Path, outcome: Outcome, steps: Steps) -> No
     steps.say(f"  round trip p50 {outcome.round_trip_p50_us:.0f} µs, p99 {outcome.round_trip_p99_us:.0f} µs")
 
 
-async def _until_stopped(node: Node, name: str) -> None:
+async def _until_stopped(node: Node, name: str, timeout: float = APP_TIMEOUT) -> None:
     """Wait for the end of an app; raises CliError unless it ended with exit code 0."""
-    deadline = asyncio.get_running_loop().time() + APP_TIMEOUT
+    deadline = asyncio.get_running_loop().time() + timeout
     while (app := next(app for app in await node.admin.apps() if app.name == name)).state != "STOPPED":
         if asyncio.get_running_loop().time() > deadline:
-            raise CliError("DEADLINE", f"{name} on {node.name} did not end within {APP_TIMEOUT:.0f} s")
+            raise CliError("DEADLINE", f"{name} on {node.name} did not end within {timeout:.0f} s")
         await asyncio.sleep(_POLL)
     if app.reason != "exit code 0":
         last = "\n".join(printed_by(name, node.log)[-_LINES_SHOWN:])
