@@ -93,7 +93,13 @@ class NodeAdmin:
 
     async def rules(self) -> Sequence[pb.Rule]:
         """Return the routing rules."""
-        parts = await self._parts("StreamRules", pb.StreamRulesRequest(), pb.StreamRulesResponse)
+        try:
+            parts = await self._parts("StreamRules", pb.StreamRulesRequest(), pb.StreamRulesResponse)
+        except Failure as failure:
+            if failure.code is not ErrorCode.UNIMPLEMENTED:
+                raise
+            # An older node: what fits one message.
+            return list((await self._call("ListRules", pb.ListRulesRequest(), pb.ListRulesResponse)).rules)
         return [rule for part in parts for rule in part.rules]
 
     async def drop_rules(self, route_ids: Sequence[int]) -> int:
@@ -102,7 +108,12 @@ class NodeAdmin:
 
     async def loops(self) -> Sequence[pb.Loop]:
         """Return the loops that end at this node."""
-        parts = await self._parts("StreamLoops", pb.StreamLoopsRequest(), pb.StreamLoopsResponse)
+        try:
+            parts = await self._parts("StreamLoops", pb.StreamLoopsRequest(), pb.StreamLoopsResponse)
+        except Failure as failure:
+            if failure.code is not ErrorCode.UNIMPLEMENTED:
+                raise
+            return list((await self._call("ListLoops", pb.ListLoopsRequest(), pb.ListLoopsResponse)).loops)
         return [loop for part in parts for loop in part.loops]
 
     async def add_loop(self, app: str, remote: Addr) -> pb.AddLoopResponse:
