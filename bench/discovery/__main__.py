@@ -19,6 +19,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from discovery_process import DiscoveryProcess  # noqa: E402
 from postgres_server import PostgresServer  # noqa: E402
 
+from bench.discovery.graphs import database_of  # noqa: E402
+
 OUT = ROOT / "bench" / "out"
 SIZES = (1_000, 10_000, 100_000)
 UNLIMITED = {"transports_per_node": 10_000_000, "registrations_per_minute": 100_000_000}
@@ -71,6 +73,11 @@ def calls(database: str, url: str, seconds: float, server: int) -> dict[str, Any
             process.stop()
 
 
+def calls_in(path: Path, seconds: float) -> dict[str, Any]:
+    """Measure the calls of a discovery that holds what is in a SQLite file."""
+    return calls("sqlite", f"sqlite+aiosqlite:///{path}", seconds, 0)
+
+
 def show_calls(database: str, found: dict[str, Any]) -> None:
     """Print the rates as a table."""
     unary = found["bare unary calls"]["per_second"]
@@ -91,6 +98,17 @@ def show_routes(sizes: list[dict[str, Any]]) -> None:
     for size in sizes:
         searches = "".join(f"{size[name]:10.2f}" for name in ("one_p50_ms", "one_p99_ms", "five_p50_ms", "five_p99_ms"))
         print(f"{size['nodes']:9}{size['transports']:12}{searches}{size['load_s']:18.2f}{size['memory_mb']:12.0f}")
+
+
+def show_growth(sizes: list[dict[str, Any]]) -> None:
+    """Print calls by size as a table: per second, and CPU of the server."""
+    names = [name for name in sizes[0]["calls"] if name != "bare unary calls"]
+    print("\nSQLite, calls per second (server's CPU of one, µs)")
+    print("    nodes  " + "".join(f"{name[:30]:>32}" for name in names))
+    for size in sizes:
+        found = [size["calls"][name] for name in names]
+        cells = [f"{one['per_second']:.0f} ({one['cpu_us']['server']:.0f})" for one in found]
+        print(f"{size['nodes']:9}  " + "".join(f"{cell:>32}" for cell in cells))
 
 
 def main() -> None:
@@ -126,8 +144,11 @@ def main() -> None:
     if arguments.only != "calls":
         with tempfile.TemporaryDirectory() as directory:
             sizes = [module("graphs", str(nodes), directory) for nodes in (SIZES[:2] if arguments.quick else SIZES)]
+            for size in sizes:
+                size["calls"] = calls_in(database_of(Path(directory), size["nodes"]), seconds)
         result["routes"] = sizes
         show_routes(sizes)
+        show_growth(sizes)
         if not arguments.quick:
             from bench.discovery.plot import draw
 

@@ -151,7 +151,7 @@ async def main(asked: dict[str, Any]) -> dict[str, Any]:
     await asyncio.gather(*(single.beat(caller) for caller in range(CALLERS)))
     found["heartbeats"] = await of(single.beat)
     found["lookups"] = await of(single.look_up)
-    batched = Callers(asked["grpc"], audience, int(12_000 * seconds))
+    batched = Callers(asked["grpc"], audience, max(int(12_000 * seconds), 2 * CALLERS * BATCH))
     found[f"registrations, in batches of {BATCH}"] = await of(lambda caller: batched.register(caller, BATCH))
     again = await bare(asked["bare"], seconds, asked["bare_pid"])
     first = found["bare unary calls"]

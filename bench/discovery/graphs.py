@@ -18,11 +18,17 @@ from skywire_transport_discovery.store.database import Database
 
 TRANSPORTS_PER_NODE = 5
 PAIRS = 400
+DAY_S = 86_400
 
 
 def key(number: int) -> bytes:
     """Return a key by number; nothing here looks at the curve."""
     return b"\x02" + number.to_bytes(32, "big")
+
+
+def database_of(directory: Path, nodes: int) -> Path:
+    """Return where the filled database of a size is left."""
+    return directory / f"{nodes}.db"
 
 
 async def fill(path: Path, nodes: int, draw: random.Random) -> None:
@@ -31,6 +37,11 @@ async def fill(path: Path, nodes: int, draw: random.Random) -> None:
     await database.upgrade()
     await database.close()
     with sqlite3.connect(path) as connection:
+        connection.executemany(
+            "INSERT INTO nodes (key, epoch, endpoints, max_hops, alive, last_seen_ms, lease_until_ms, day)"
+            ' VALUES (?, 1, \'[["tcp","198.51.100.1:7777"]]\', 0, 1, 1, ?, ?)',
+            ((key(number), 1 << 60, int(time.time()) // DAY_S) for number in range(nodes)),
+        )
         rows = (
             (draw.randbytes(16), *sorted((key(draw.randrange(nodes)), key(number % nodes))))
             for number in range(nodes * TRANSPORTS_PER_NODE)
@@ -46,7 +57,7 @@ async def fill(path: Path, nodes: int, draw: random.Random) -> None:
 async def main(nodes: int, directory: Path) -> dict[str, float]:
     """Fill, load as a replica does, search."""
     draw = random.Random(nodes)
-    path = directory / f"{nodes}.db"
+    path = database_of(directory, nodes)
     await fill(path, nodes, draw)
     database = Database(f"sqlite+aiosqlite:///{path}")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

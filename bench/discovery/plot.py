@@ -7,7 +7,7 @@ from typing import Any
 
 
 def draw(sizes: list[dict[str, Any]], path: Path) -> None:
-    """Write a PNG with three panels, all axes logarithmic."""
+    """Write a PNG with five panels, all axes logarithmic."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -27,10 +27,18 @@ def draw(sizes: list[dict[str, Any]], path: Path) -> None:
         ("loading the graph, s", [("load_s", "load")]),
         ("memory of the process, MB", [("memory_mb", "with graph"), ("memory_before_mb", "before")]),
     ]
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(13, 4), layout="constrained")
-    for axis, (title, lines) in zip(axes, panels, strict=True):
-        for name, label in lines:
-            axis.plot(nodes, [size[name] for size in sizes], marker="o", label=label)
+    named = [(name, name) for name in sizes[0]["calls"]]
+    drawn = [(title, [(label, [size[name] for size in sizes]) for name, label in lines]) for title, lines in panels]
+    for title, value in (
+        ("calls per second, 64 callers", lambda one: one["per_second"]),
+        ("the server's CPU of one call or entry, µs", lambda one: one["cpu_us"]["server"]),
+    ):
+        drawn.append((title, [(label, [value(size["calls"][name]) for size in sizes]) for name, label in named]))
+    figure, axes = pyplot.subplots(2, 3, figsize=(14, 8), layout="constrained")
+    axes.flat[-1].axis("off")
+    for axis, (title, lines) in zip(axes.flat, drawn, strict=False):
+        for label, values in lines:
+            axis.plot(nodes, values, marker="o", label=label)
         axis.set(title=title, xlabel="nodes, five transports each", xscale="log", yscale="log")
         axis.grid(True, which="both", alpha=0.3)
         axis.legend(fontsize=8)

@@ -296,6 +296,7 @@ async def test_whoever_knows_both_notices_little_when_one_is_killed(url: str, la
     await asker.close()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [1, pytest.param(10, marks=pytest.mark.slow)])
 async def test_replicas_on_an_old_schema_wait_for_the_one_migrator_that_works(
     postgres: PostgresServer, launch: Launch, number: int
