@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(found() is None, reason="no Chromium on this machine: apt-get install chromium"),
 ]
 WITHIN = 60.0
+WIKI_ECHO = Path(__file__).parent.parent / "apps" / "wiki_echo.py"
 EVIL = '<img src=x onerror="window.injected=1"><script>window.injected=2</script>&lt;'
 
 # For every text on the page: its contrast with what is behind it, as WCAG 2 counts it.
@@ -92,8 +93,12 @@ async def bed() -> AsyncIterator[Bed]:
         )
         for index in range(2)
     }
+    # On the third node the wiki's app, which says everything back.
+    echo = place / "chat.v0.1"  # all nodes of a testnet have one folder of executables
+    shutil.copy(WIKI_ECHO, echo)
+    apps[2] = (AppPlan("chat", "0.1", 1, (sys.executable, str(echo)), auto_start=True),)
     try:
-        async with Testnet(plan(2, Topology.LINE, apps=apps), place / "net", shape="2") as net, browsing() as browser:
+        async with Testnet(plan(3, Topology.LINE, apps=apps), place / "net", shape="3") as net, browsing() as browser:
             made = Bed(net, place, browser)
             for index in range(2):
                 await made.until_ready(index)
@@ -238,6 +243,20 @@ async def test_what_others_write_is_text_and_nothing_else(bed: Bed) -> None:
         assert await page.js("document.querySelectorAll('main img, main script').length") == 0
     # Pages of the test before saw their chat go away.
     assert [error for error in bed.browser.errors if "net::ERR" not in error] == []
+
+
+async def test_the_wikis_app_is_somebody_who_says_everything_back(bed: Bed) -> None:
+    ann = await bed.browser.page(bed.url(0))
+    await ann.until("document.getElementById('link').textContent === 'Ready'")
+    await ann.tab_to("key")
+    await ann.type(bed.net.nodes[2].public_key)
+    await ann.press("Enter")
+    await ann.until("document.activeElement.id === 'text'")
+    await ann.type("Is there an echo?")
+    await ann.press("Enter")
+    await ann.until("document.querySelectorAll('#messages li.theirs .text').length === 1")
+    await last(ann, "Is there an echo?")
+    await ann.until("document.querySelector('#messages li.mine').dataset.state === 'read'")
 
 
 async def test_a_page_of_somebody_else_reaches_nothing(bed: Bed) -> None:
