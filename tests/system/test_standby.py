@@ -52,8 +52,9 @@ async def test_the_node_in_use_dies_without_a_setup_node_and_the_transfer_goes_o
     await diamond.clean(LEASE + AT_ONCE)
     story = await admin.explain_loop(loop.loop_id.hex())
     told = [event.what for event in story.events]
-    at = told.index("paused")
-    assert told[at : at + 3] == ["paused", "rerouted", "resumed"]
+    at = told.index("rerouted")
+    # Without a pause if the other end saw the break first, and its packets came by the second pair.
+    assert told[at - 1 : at + 2] == ["paused", "rerouted", "resumed"] or "paused" not in told, told
     assert told[-1] == "closed"
 
 
