@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 from contract.discovery import runner
-from contract.discovery.targets import GrpcTarget, HttpTarget
+from contract.discovery.targets import GrpcTarget, HttpTarget, Keys
 from discovery_process import DiscoveryProcess
+from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 
 VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "skywire-2019.json").read_text())
 PACKAGE = "skywire.transport_discovery.v1"
@@ -59,6 +61,20 @@ async def test_golden_entries_are_registered_and_read_back_to_the_byte(discovery
         answer = await target.send("GET", f"/transports/id:{entry['t_id']}")
         wanted = {"entry": entry, "is_up": False, "registered": at, "statuses": [False, False]}
         assert answer.content == json.dumps(wanted, separators=(",", ":")).encode()
+    await target.close()
+
+
+async def test_a_node_s_days_tell_the_share_of_time_that_it_was_online(discovery: DiscoveryProcess) -> None:
+    target, keys = GrpcTarget(discovery.grpc, discovery.public), Keys()
+    request = pb.ResolveNodeRequest(public_key=keys["a"].public, with_days=True)
+    await target.beat(keys["a"], 7)
+    *_, day = (await target.call("NodeDirectory/ResolveNode", request, pb.ResolveNodeResponse)).days
+    assert abs(day.day - time.time() // 86_400) <= 1
+    await target.beat(keys["a"], 7)
+    await target.beat(keys["a"], 7, stopping=True)
+    *_, later = (await target.call("NodeDirectory/ResolveNode", request, pb.ResolveNodeResponse)).days
+    assert later.online_ms > day.online_ms
+    assert 0 < later.share <= 1
     await target.close()
 
 
