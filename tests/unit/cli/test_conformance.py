@@ -66,6 +66,7 @@ def verdicts(results: list[kit.Result]) -> dict[str, Verdict]:
     return {result.case.name: result.verdict for result in results}
 
 
+@pytest.mark.slow  # forty apps, most of which have to be waited for
 def test_every_case_fails_the_app_that_it_is_there_for() -> None:
     assert list(FAULTS) == [case.name for case in CASES]
     cases = {case.name: case for case in CASES}
