@@ -16,6 +16,8 @@ from skywire_apps import filecopy_wire as wire
 from skywire_apps.filecopy_send import _check_unchanged, _opened
 from skywire_apps.filecopy_wire import BadTransfer, Offer, Verdict
 from skywire_apps.helloworld import summary
+from skywire_apps.identity import identity
+from skywire_common.app_rules import NAME_VARIABLE, VERSION_VARIABLE
 from skywire_node.apps.run import AppSpec, AppState
 from unit.node.app_world import KEY, World, opened
 
@@ -63,6 +65,15 @@ async def test_helloworld_pings_and_measures(world: World) -> None:
     reason, said = await run(world, "pinger")
     assert reason.startswith("exit code 1")
     assert str(said[-1]["error"]).startswith("PORT_CLOSED: no app has port 10")
+
+
+def test_an_app_goes_by_the_name_that_its_node_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/apps/backup.v2.1"])
+    monkeypatch.delenv(NAME_VARIABLE, raising=False)
+    assert identity("filecopy", "1.0") == ("backup", "2.1")
+    monkeypatch.setenv(NAME_VARIABLE, "other")
+    monkeypatch.setenv(VERSION_VARIABLE, "3")
+    assert identity("filecopy", "1.0") == ("other", "3")
 
 
 def test_summary_of_round_trips() -> None:

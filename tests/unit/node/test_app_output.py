@@ -91,3 +91,18 @@ async def test_a_flood_waits_in_the_apps_own_write(monkeypatch: pytest.MonkeyPat
     made.close()
     assert len(lines.got) == 64
     os.close(write)
+
+
+async def test_the_last_line_with_anything_on_it_is_kept_and_is_bounded() -> None:
+    read, write = pipe()
+    lines = Lines()
+    made = Output(read, lines.log)
+    assert made.last == ""
+    os.write(write, b"one\n  two  \n\n")
+    await lines.until(3)
+    assert made.last == "two"
+    os.write(write, b"x" * 5_000 + b"\n")
+    await lines.until(4)
+    assert len(made.last) == output.LAST_SHOWN
+    os.close(write)
+    made.close()

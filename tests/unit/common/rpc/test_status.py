@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import grpc
+import pytest
 from google.rpc import status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,3 +76,28 @@ def test_a_detail_of_another_type_is_passed_over() -> None:
     status.details.add().Pack(status_pb2.Status(code=3))
     failure = from_status(grpc.StatusCode.NOT_FOUND, "gone", status.SerializeToString())
     assert (failure.code, failure.cause) == (ErrorCode.NOT_FOUND, "gone")
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        (
+            "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote "
+            "host: Connection refused",
+            "127.0.0.1:1 cannot be reached: Connection refused",
+        ),
+        (
+            "failed to connect to all addresses; last error: FAILED_PRECONDITION: unix:/a: connect failed: addr: "
+            "unix:/a error: No such file or directory",
+            "127.0.0.1:1 cannot be reached: No such file or directory",
+        ),
+        (
+            "errors resolving x:1: [field:hostname lookup error:address lookup failed for x:1: Domain name not found]",
+            "127.0.0.1:1 cannot be reached: Domain name not found",
+        ),
+        ("Deadline Exceeded", "127.0.0.1:1 has not answered in time"),
+        ("something else", "something else"),
+    ],
+)
+def test_what_grpc_says_by_itself_is_said_in_words(message: str, cause: str) -> None:
+    assert from_status(grpc.StatusCode.UNAVAILABLE, message, None, "127.0.0.1:1").cause == cause
