@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from setuptools import setup
+from setuptools import find_namespace_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
@@ -42,6 +42,8 @@ class BuildWithProtos(build_py):
     def run(self) -> Any:
         if PROTOS.is_dir():
             generate()
+            # The packages were looked for before there was this code.
+            self.packages = find_namespace_packages(str(OUT))
         return super().run()
 
 
