@@ -80,6 +80,7 @@ def test_demo_passes_and_says_what_it_found(place: Path) -> None:
     assert users_of(place) == []
 
 
+@pytest.mark.slow  # a whole network once more
 def test_a_line_of_nodes_that_all_live(place: Path) -> None:
     line = [*DEMO, "--topology", "line", "--size", "8", "--pings", "50", "--dir", str(place), "--json"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE)

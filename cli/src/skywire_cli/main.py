@@ -49,6 +49,12 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         status = cli.main(args=list(arguments), prog_name="skywire", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        if as_json:
+            print_error(CliError("USAGE", "a command is missing", "--help lists them"), as_json)
+        else:
+            click.echo(error.message)  # the help itself: whoever gives no word wants to know what there is
+        return Exit.USAGE
     except (CliError, click.ClickException, SkywireError, OSError, click.Abort, KeyboardInterrupt) as error:
         shown = _shown(error)
         print_error(shown, as_json)

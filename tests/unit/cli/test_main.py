@@ -62,6 +62,17 @@ def test_errors_are_one_line_of_json_and_an_exit_code(
     assert document["message"]
 
 
+@pytest.mark.parametrize("group", [[], ["testnet"], ["node"], ["loop"]])
+def test_a_group_alone_shows_its_help(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(group) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: skywire ") and "Commands:" in out
+    assert err == ""
+    assert run([*group, "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, json.loads(err)["code"]) == ("", "USAGE")
+
+
 def test_errors_for_people_name_a_way_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["node", "rules", "--dir", "no/such/testnet"]) == 3
     out, err = capsys.readouterr()
