@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from skywire_cli.demo.files import KEPT, PREFIX, look_at, make_file, remove_abandoned, workplace
+from skywire_cli.demo.files import KEPT, PREFIX, check_room, look_at, make_file, remove_abandoned, workplace
 from skywire_cli.demo.outcome import Hop, Outcome, Sent, checks
 from skywire_cli.failures import CliError
 
@@ -115,6 +115,13 @@ def test_workplace_is_removed_and_never_somebody_elses(tmp_path_factory: pytest.
     with pytest.raises(CliError, match="not empty"), workplace(root, keep=False):
         pass
     assert (root / "file").read_text() == "mine"
+
+
+def test_a_place_without_room_is_told_before_anything_is_done(tmp_path: Path) -> None:
+    check_room(tmp_path, 1)
+    with pytest.raises(CliError, match="ENOSPC") as caught:
+        check_room(tmp_path, 1 << 60)
+    assert caught.value.code == "NO_SPACE" and str(tmp_path) in caught.value.message
 
 
 def test_a_line_has_nothing_to_kill() -> None:

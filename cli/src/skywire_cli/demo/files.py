@@ -104,6 +104,14 @@ def _lock(directory: Path) -> int | None:
     return descriptor
 
 
+def check_room(place: Path, needed: int) -> None:
+    """Raise CliError unless so many bytes are free."""
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        message = f"{place} has {free >> 20} MiB free, the demo needs {needed >> 20} MiB there (ENOSPC)"
+        raise CliError("NO_SPACE", message, "a smaller --size, or another place by --dir or TMPDIR")
+
+
 def make_file(path: Path, size: int) -> str:
     """Write `size` random bytes and return their SHA-256 in hex."""
     digest = hashlib.sha256()

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from skywire_cli.demo.breaking import Transfer, kill_setup_node, until_standby
-from skywire_cli.demo.files import NET, look_at, make_file, workplace
+from skywire_cli.demo.files import NET, check_room, look_at, make_file, workplace
 from skywire_cli.demo.outcome import Outcome, Sent
 from skywire_cli.failures import CliError
 from skywire_cli.output import size
@@ -36,6 +36,8 @@ WITH_STANDBY = "filecopy-standby"
 SENT = "sent.bin"
 SENT_WITH_STANDBY = "sent-with-standby.bin"
 STANDBY_SIZE = 64 << 20
+# Bytes for logs and databases, beside the files that are sent and received.
+ROOM = 16 << 20
 STANDBY_REPORT = "transfer-with-standby.json"
 INBOX = "received"
 TRANSFER_REPORT = "transfer.json"
@@ -117,6 +119,7 @@ async def _demo(
     try:
         with workplace(directory, keep) as place:
             places.append(place)
+            check_room(place, 2 * outcome.size + (2 * STANDBY_SIZE if outcome.breaks else 0) + ROOM)
             steps.say(f"making a file of {size(outcome.size)} that does not compress")
             outcome.sent_sha256 = await asyncio.to_thread(make_file, place / SENT, outcome.size)
             shape = f"{outcome.topology} of {nodes}"
