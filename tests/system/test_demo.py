@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from skywire_cli.testnet.state import State, load
 
-pytestmark = pytest.mark.system
+# More than DEADLINE: a demo that hangs is ended, and says where.
+pytestmark = [pytest.mark.system, pytest.mark.timeout(200)]
 DEMO = [sys.executable, "-m", "skywire_cli", "demo"]
 # What a killed setup node leaves is leased for 30 s.
 DEADLINE = 150

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from skywire_cli.testnet.network import Testnet
 from skywire_cli.testnet.plan import Link, Plan
-from soak.churn import _held
+from soak.churn import held_by
 from system.bed import until
 from system.proxy import Proxy
 
@@ -59,7 +59,7 @@ async def test_links_of_fifty_nodes_are_cut_and_restored_and_nothing_is_left() -
         before = {}
         for number in range(WARM_UP + ROUNDS):
             if number == WARM_UP:
-                before = {service.name: await asyncio.to_thread(_held, service) for service in net.services}
+                before = {service.name: await asyncio.to_thread(held_by, service) for service in net.services}
                 ports = await asyncio.to_thread(listening, net)
             for proxy in proxies:
                 proxy.cut()
@@ -71,7 +71,7 @@ async def test_links_of_fifty_nodes_are_cut_and_restored_and_nothing_is_left() -
             for proxy in proxies:
                 proxy.mend()
             await net.connected(DEADLINE)
-        after = {service.name: await asyncio.to_thread(_held, service) for service in net.services}
+        after = {service.name: await asyncio.to_thread(held_by, service) for service in net.services}
         assert await asyncio.to_thread(listening, net) == ports
         left = []
         for name, late in after.items():
