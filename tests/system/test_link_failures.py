@@ -193,12 +193,16 @@ async def test_f20_a_link_that_is_slow_but_busy_is_never_taken_for_dead() -> Non
     async with bed(3, LINE, setup_nodes=1, buffers=64 * 1024) as line:
         cable = line.proxy(0, 1)
         cable.there.rate = cable.back.rate = SLOW_RATE
-        states = set()
-        transfer = line.send(0, 2, int(SLOW_RATE * SLOW_SECONDS))
+        states, reroutes, resent = set(), 0, 0
+        size = int(SLOW_RATE * SLOW_SECONDS)
+        transfer = line.send(0, 2, size)
         while not transfer.done.done():
             states |= {(await _between(line, 0, 1)).state, (await _between(line, 1, 0)).state}
+            for loop in await line.nodes[0].admin.loops():
+                reroutes, resent = max(reroutes, loop.reroutes), max(resent, loop.bytes_resent)
             await asyncio.sleep(0.5)
-        await transfer.arrived()
+        await transfer.arrived(size)
         assert states == {"UP"} and cable.connected == 1
+        assert not reroutes and resent < size / 2, (reroutes, resent)
         cable.mend()
         await line.clean()

@@ -34,6 +34,7 @@ RESPONDER_WAITS = 2.0
 UNREACHED_SECONDS = 15.0
 PROOF_SECONDS = 1.5  # how long fresh routes have at first to show that packets pass
 LONGEST_PROOF = 24.0
+SILENT_SECONDS = 5.0  # how long a route may be silent that nobody has called dead, where there is no other way
 RENEW_CHECK = 10.0
 RENEW_EARLY = 15.0  # so that it is done before half of the rules' life is over
 _FATAL = frozenset({ErrorCode.LOOP_RESET, ErrorCode.HANDSHAKE_FAILED, ErrorCode.DUPLICATE_IDENTITY})
@@ -97,7 +98,7 @@ class Rerouting:
                 await loop.wait_until_open(RESPONDER_WAITS)
                 continue
             try:
-                await self._try(loop, doubted)
+                changed = await self._try(loop, doubted)
             except Failure as failure:
                 loop.story.note("no other route yet", str(failure), failure.fields.setup_id)
                 setup_id = (failure.fields.setup_id or loop.routes.setup_id).hex()
@@ -112,6 +113,9 @@ class Rerouting:
                 await loop.wait_until_open(self._jitter(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
+                if not changed:
+                    await loop.wait_for_proof(PROOF_SECONDS)
+                    continue
                 began_proof = clock()
                 await loop.wait_for_proof(proof)
                 if loop.waiting_for_route and clock() - began_proof < proof:  # found dead as well
@@ -131,17 +135,17 @@ class Rerouting:
         loop.abort(Failure(ErrorCode.UNAVAILABLE, cause, fields))
         return True
 
-    async def _try(self, loop: RoutedLoop, doubted: Counter[UUID]) -> None:
-        """Have the loop go over to other routes; or give the present ones more time, once, if there is no other way."""
+    async def _try(self, loop: RoutedLoop, doubted: Counter[UUID]) -> bool:
+        """Have the loop go over to other routes; False if the present ones, the only way, shall have time yet."""
         before = loop.offered
         ways = await self._setups.find(loop.remote.public_key)
         if loop.routes.paths is not None:
             doubted.update(hop.transport for hop in loop.routes.paths.forward + loop.routes.paths.reverse)
-        if loop.only_silent and all(pair == loop.routes.paths for pair in ways):
+        silent = self.loops.clock() - loop.paused_at
+        if loop.only_silent and silent < SILENT_SECONDS and all(pair == loop.routes.paths for pair in ways):
             # Slow is not dead: what is under way would be lost with the rules, and new ones wait behind the same bytes.
-            loop.only_silent = False
             loop.probe()
-            return
+            return False
         ways.sort(key=lambda pair: max(doubted[hop.transport] for hop in pair.forward + pair.reverse))
         routes = await race(
             ways, lambda paths: self.install(loop, paths), lambda late: self.discard(loop, late), _is_fatal
@@ -151,10 +155,11 @@ class Rerouting:
         overtaken = not loop.initiator and loop.offered is not None and loop.offered is not before
         if overtaken or not loop.waiting_for_route:
             self.discard(loop, routes)
-            return
+            return True
         self.loops.reroute(loop, routes)
         self._setups.close_later(old, loop.loop_id, None, "rerouted")
         log.info("rerouted", loop_id=loop.loop_id.hex(), setup_id=routes.setup_id.hex())
+        return True
 
     async def install(self, loop: RoutedLoop, paths: PathPair) -> Routes:
         """Have one pair of paths installed for the loop; raises Failure and leaves nothing here."""
