@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -305,11 +304,3 @@ async def test_the_wikis_app_is_a_contact_that_says_everything_back(nodes: tuple
         saying.cancel()
         await asyncio.gather(saying, return_exceptions=True)
         await echo.close()
-
-
-def test_the_environment_says_whose_node_it_is() -> None:
-    from skywire_apps.chat.command import KEY_VARIABLE
-    from skywire_node.apps import host
-
-    assert host.KEY_VARIABLE == KEY_VARIABLE
-    assert KEY_VARIABLE not in os.environ

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 from skywire_app import App, PublicKey
+from skywire_common.app_rules import KEY_VARIABLE
 from skywire_common.errors import DecodeError, LocalError
 
 from skywire_apps.access import show_target
@@ -32,8 +33,6 @@ NAME, VERSION = "chat", "1.0"
 HISTORY = Path("history.sqlite")
 TOKEN = Path("page.token")
 URL = Path("page.url")
-# The node says in every app's environment whose it is.
-KEY_VARIABLE = "SKYWIRE_NODE_KEY"
 _TOKEN_BYTES = 24
 
 

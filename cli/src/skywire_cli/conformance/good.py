@@ -21,8 +21,8 @@ from skywire_cli.conformance.cases import (
     no_crash,
     open_loop,
 )
-from skywire_cli.conformance.peer import APP_PORT, FAR, OWN, Broken, Peer, Skipped, spelled_otherwise
-from skywire_cli.conformance.process import Ended
+from skywire_cli.conformance.peer import APP_PORT, FAR, Broken, Peer, Skipped, spelled_otherwise
+from skywire_cli.conformance.process import OWN, Ended
 
 SENDS = 20
 LOOPS = 5

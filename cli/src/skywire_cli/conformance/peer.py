@@ -16,9 +16,8 @@ from skywire_common.appframes import Frame, FrameBuffer, FrameType, Init, LoopAd
 from skywire_common.errors import DecodeError
 from skywire_common.keys import Addr, PublicKey
 
-from skywire_cli.conformance.process import AppUnderTest
+from skywire_cli.conformance.process import OWN, AppUnderTest
 
-OWN = PublicKey(b"\x02" + bytes(range(32)))
 FAR = PublicKey(b"\x03" + bytes(range(32, 64)))
 APP_PORT = 20
 FIRST_DIALLED_PORT = 49_152

@@ -15,6 +15,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from skywire_common.app_rules import KEY_VARIABLE, NAME_VARIABLE, PASSED_ON, VERSION_VARIABLE
+from skywire_common.keys import PublicKey
+
+# The node's key, here: nobody has it.
+OWN = PublicKey(b"\x02" + bytes(range(32)))
 # The child's descriptors lie below.
 _FIRST_OWN_FD = 10
 _COUNT = struct.Struct("i")
@@ -50,12 +55,17 @@ class AppUnderTest:
             null = _kept(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), opened)
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             output = _kept(os.open(self.folder / _OUTPUT, flags, 0o600), opened)
+            passed = {key: value for key, value in os.environ.items() if key in PASSED_ON or key.startswith("LC_")}
+            told = {NAME_VARIABLE: name, VERSION_VARIABLE: version, KEY_VARIABLE: str(OWN)}
             moves = ((null, 0), (output, 1), (output, 2), (to_app[0], 3), (from_app[1], 4))
             self.pid = os.posix_spawn(
                 "/bin/sh",
                 ["sh", "-c", _ENTER_AND_BECOME, "sh", str(directory), str(executable), *arguments],
-                dict(os.environ),
-                file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for source, target in moves],
+                {**passed, **told},
+                file_actions=[
+                    *((os.POSIX_SPAWN_DUP2, source, target) for source, target in moves),
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
+                ],
                 setpgroup=0,
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM],
@@ -142,6 +152,17 @@ class AppUnderTest:
         self.signal(signal.SIGKILL)
         self.ended(60.0)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _inheritable() -> list[int]:
+    """Return descriptors over 4 that whoever started this command has left open for its children."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 (names are wanted, not paths)
+        # One that was the listing's own is closed by now.
+        with suppress(OSError):
+            if int(name) > 4 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
 
 
 def _pipe(opened: list[int]) -> tuple[int, int]:

@@ -19,6 +19,10 @@ RESERVED: Mapping[int, str] = {1: "chat", 2: "ssh", 3: "socksproxy"}
 # Told to every app by its node, so that one program can be several apps.
 NAME_VARIABLE = "SKYWIRE_APP_NAME"
 VERSION_VARIABLE = "SKYWIRE_APP_VERSION"
+# Whose node it is, as a public key: an app may want to say so before its first loop.
+KEY_VARIABLE = "SKYWIRE_NODE_KEY"
+# Of the node's environment an app sees these, and LC_*.
+PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 

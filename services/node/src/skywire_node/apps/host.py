@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from skywire_common.app_rules import NAME_VARIABLE, VERSION_VARIABLE
+from skywire_common.app_rules import KEY_VARIABLE, NAME_VARIABLE, VERSION_VARIABLE
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.keys import Addr, PublicKey
 from structlog.typing import FilteringBoundLogger
@@ -27,7 +27,6 @@ from skywire_node.loops import local_loop
 
 # How long an orphan that has ended by itself may stand in the system's table of processes.
 SWEEP_S = 10.0
-KEY_VARIABLE = "SKYWIRE_NODE_KEY"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 

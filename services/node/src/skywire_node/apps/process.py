@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from skywire_common.app_rules import PASSED_ON
+
 from skywire_node.apps.orphans import MARK_VARIABLE, Orphans
 
 PIPE_SIZE = 1 << 20
@@ -23,7 +25,6 @@ PIPE_SIZE = 1 << 20
 _FIRST_OWN_FD = 10
 _SHELL = "/bin/sh"
 _ENTER_AND_BECOME = 'cd "$1" || exit 126; shift; exec "$@"'
-_PASSED_ON = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR")
 
 
 class Exit(NamedTuple):
@@ -153,5 +154,5 @@ def _inheritable() -> list[int]:
 
 def _environment(own: Mapping[str, str]) -> dict[str, str]:
     """Return the app's environment: a few common variables of the node's, none of its settings, and the app's own."""
-    passed = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("LC_")}
+    passed = {name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith("LC_")}
     return {**passed, **own}
