@@ -81,9 +81,9 @@ class DiscoveryProcess:
         self.wait_ready()
         return self
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, seconds: float = START_S) -> None:
         assert self.process is not None
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + seconds
         while not self.ready.exists():
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from discovery_process import DiscoveryProcess
+from discovery_process import START_S, DiscoveryProcess
 from postgres_server import PostgresServer
 from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 from skywire_common.convert.entries import signed_entry_to
@@ -296,7 +296,7 @@ async def test_whoever_knows_both_notices_little_when_one_is_killed(url: str, la
     await asker.close()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [1, pytest.param(10, marks=pytest.mark.slow)])
 async def test_replicas_on_an_old_schema_wait_for_the_one_migrator_that_works(
     postgres: PostgresServer, launch: Launch, number: int
@@ -304,7 +304,7 @@ async def test_replicas_on_an_old_schema_wait_for_the_one_migrator_that_works(
     with postgres.database() as name:
         replicas = [launch(postgres.url(name), wait=False) for _ in range(number)]
         for replica in replicas:
-            await asyncio.to_thread(replica.wait_ready)
+            await asyncio.to_thread(replica.wait_ready, START_S * number)
             assert not await is_serving(replica)
             assert "run skywire-discovery migrate" in replica.log.read_text()
         migrations = [replica.migrate() for replica in replicas]
