@@ -2,7 +2,7 @@
 
 pytest-timeout shows threads; with one loop per session that is always the same line of the selector. A test that
 is cancelled fails where it waits and cleans up. One whose loop is blocked has its stacks written past pytest's capture,
-which would be lost with the process.
+which would be lost with the process. A test that is no coroutine is interrupted where it stands.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 from typing import Any
 
 import pytest
+import pytest_timeout
 
 # The test is cancelled this long before the time-out, a third of it at most.
 _CANCEL_S = 10.0
@@ -78,9 +79,12 @@ _watches: dict[str, _Watch] = {}
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> None:
-    """Start our own timers beside the plugin's."""
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
+    """Start our own timers beside the plugin's; a test that is no coroutine is interrupted by a signal instead."""
+    if item.get_closest_marker("asyncio") is None:
+        return bool(pytest_timeout.pytest_timeout_set_timer(item, settings._replace(method="signal")))
     _watches[item.nodeid] = _Watch(item, settings.timeout)
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -34,6 +34,16 @@ async def test_blocks():
     time.sleep(1000)
 """
 
+PLAIN = """
+import time
+
+def test_sleeps():
+    time.sleep(1000)
+
+def test_after():
+    pass
+"""
+
 
 def shown(directory: Path, tests: str, timeout: float, *options: str) -> str:
     """Run tests that fail with the plugin, and return what is shown."""
@@ -61,3 +71,9 @@ def test_a_test_that_blocks_shows_its_stacks_from_a_worker_too(tmp_path: Path) -
     assert "the one that hangs" in text
     assert "in waits_for_ever" in text
     assert 'test_these.py", line 10 in test_blocks' in text
+
+
+def test_a_plain_test_fails_where_it_stands_and_the_next_one_runs(tmp_path: Path) -> None:
+    text = shown(tmp_path, PLAIN, 1)
+    assert "test_these.py:5: Failed" in text
+    assert "1 failed, 1 passed" in text
