@@ -29,13 +29,16 @@ def engine() -> list[str] | None:
     for command in (["docker", "compose"], ["docker-compose"], ["podman", "compose"]):
         if shutil.which(command[0]) is None:
             continue
-        probe = ["docker" if command[0].startswith("docker") else command[0], "info"]
-        if (
-            shutil.which(probe[0])
-            and subprocess.run(probe, capture_output=True, timeout=60, check=False).returncode == 0
-        ):
+        probes = ([*command, "version"], [command[0].removesuffix("-compose"), "info"])
+        if all(_answers(probe) for probe in probes):
             return command
     return None
+
+
+def _answers(command: list[str]) -> bool:
+    if shutil.which(command[0]) is None:
+        return False
+    return subprocess.run(command, capture_output=True, timeout=60, check=False).returncode == 0
 
 
 class Composed:
