@@ -27,7 +27,7 @@ async def ready(diamond: Bed) -> None:
     async def both() -> bool:
         return all([(await diamond.loop(node)).standby == "ready" for node in (SOURCE, TARGET)])
 
-    await until(both, 10, "a second pair of routes is ready")
+    await until(both, 40, "a second pair of routes is ready")  # one try may fail, and the next waits up to 30 s
 
 
 async def test_the_node_in_use_dies_without_a_setup_node_and_the_transfer_goes_on(diamond: Bed) -> None:

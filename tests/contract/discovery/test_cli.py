@@ -68,7 +68,9 @@ async def reads(descriptor: int, wanted: Callable[[str], bool]) -> str:
     loop, text = asyncio.get_running_loop(), ""
     async with asyncio.timeout(WATCH_S):
         while not wanted(text):
-            text += (await loop.run_in_executor(None, os.read, descriptor, 1 << 16)).decode(errors="replace")
+            more = await loop.run_in_executor(None, os.read, descriptor, 1 << 16)
+            assert more, f"it ended after {text!r}"
+            text += more.decode(errors="replace")
     return text
 
 

@@ -16,7 +16,7 @@ async def start(settings: NodeSettings, scope: Scope) -> Ready:
     """Start the node, which is loaded now: questions about its configuration need not wait for that."""
     from skywire_node import node
 
-    return await node.start(settings, scope)
+    return await node.start(settings, scope, adopts=True)
 
 
 def main() -> NoReturn:

@@ -66,7 +66,7 @@ log = structlog.get_logger(part="node")
 class Node:
     """One node; `start` it once."""
 
-    def __init__(self, settings: NodeSettings, secret: SecretKey, scope: Scope, store: Store) -> None:
+    def __init__(self, settings: NodeSettings, secret: SecretKey, scope: Scope, store: Store, *, adopts: bool) -> None:
         self._settings = settings
         self._secret = secret
         self._scope = scope
@@ -153,7 +153,7 @@ class Node:
             local_path=settings.local_path,
             log=logging.get_logger("apps"),
             rng=random.Random(secrets.randbits(64)),
-            adopts=True,
+            adopts=adopts,
         )
 
     def _channel(self, peer: Peer) -> RpcChannel:
@@ -345,11 +345,11 @@ def _place_for(socket: Path) -> Path:
     return whole
 
 
-async def start(settings: NodeSettings, scope: Scope) -> Ready:
-    """Start a node; its closing is deferred to the scope."""
+async def start(settings: NodeSettings, scope: Scope, *, adopts: bool = False) -> Ready:
+    """Start a node; its closing is deferred to the scope. `adopts`: as for `AppHost`."""
     secret = settings.node.secret()
     for directory in (settings.apps_path, settings.local_path):
         directory.mkdir(parents=True, exist_ok=True)
     store = await Store.open(settings.local_path)
     scope.defer(store.close)
-    return await Node(settings, secret, scope, store).start()
+    return await Node(settings, secret, scope, store, adopts=adopts).start()
