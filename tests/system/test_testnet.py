@@ -435,7 +435,7 @@ ls -A "$2"
 """
 
 
-@pytest.mark.parametrize("size", ["64k", "200k"])
+@pytest.mark.parametrize("size", [pytest.param("64k", marks=pytest.mark.slow), "200k"])
 def test_full_disk_is_told_and_everything_let_go(short_path: Path, size: str) -> None:
     private = ["unshare", "--map-root-user", "--mount"]
     try:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
-import struct
 import subprocess
-import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,11 +63,14 @@ def test_nobody_there_is_an_error_that_says_so(discovery: DiscoveryProcess) -> N
 async def reads(descriptor: int, wanted: Callable[[str], bool]) -> str:
     """Read what a program prints until it is as wanted; fails after WATCH_S."""
     loop, text = asyncio.get_running_loop(), ""
-    async with asyncio.timeout(WATCH_S):
-        while not wanted(text):
-            more = await loop.run_in_executor(None, os.read, descriptor, 1 << 16)
-            assert more, f"it ended after {text!r}"
-            text += more.decode(errors="replace")
+    try:
+        async with asyncio.timeout(WATCH_S):
+            while not wanted(text):
+                more = await loop.run_in_executor(None, os.read, descriptor, 1 << 16)
+                assert more, f"it ended after {text!r}"
+                text += more.decode(errors="replace")
+    except TimeoutError:
+        raise AssertionError(f"it printed no more than {text!r}") from None
     return text
 
 
@@ -98,10 +98,13 @@ async def test_transports_are_watched_live(discovery: DiscoveryProcess, shown: s
     command = [str(program), "discovery", "transports", "--watch", "--node", str(keys["a"].public)]
     command += ["--discovery", discovery.grpc, *(["--json"] if shown == "json" else [])]
     ours, theirs = os.openpty() if shown == "table" else os.pipe()
-    if shown == "table":
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
     process = subprocess.Popen(
-        command, stdout=theirs, stderr=subprocess.STDOUT, env=os.environ | {"TERM": "xterm"}, start_new_session=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "200", "LINES": "40"},
+        start_new_session=True,
     )
     os.close(theirs)
     try:
