@@ -298,7 +298,8 @@ def _now(state: State, summaries: dict[str, pb.GetSummaryResponse | None]) -> St
         if service.kind is Kind.NODE:
             service = replace(service, links_up=min(said.transports_up, service.links) if said is not None else 0)
         services.append(service)
-    return replace(state, services=tuple(services))
+    failed = state.status is Status.READY and any(service.status is Status.FAILED for service in services)
+    return replace(state, status=Status.FAILED if failed else state.status, services=tuple(services))
 
 
 def _print_status(state: State, summaries: dict[str, pb.GetSummaryResponse | None]) -> None:

@@ -34,7 +34,7 @@ from skywire_cli.testnet.cleaning import APPS_DIRECTORY, clean
 from skywire_cli.testnet.identity import ProcessId
 from skywire_cli.testnet.plan import AppPlan, Plan
 from skywire_cli.testnet.process import Service, shim_command
-from skywire_cli.testnet.state import Kind, State, Status, load, save
+from skywire_cli.testnet.state import STATE_FILE, Kind, State, Status, load, save
 
 CONNECT_TIMEOUT = 30.0
 SOCKET_NAME = "admin.sock"
@@ -232,7 +232,9 @@ class Testnet:
             await asyncio.gather(*(service.stop() for service in group))
         try:
             self._set(Status.FAILED if reason else Status.STOPPED, reason)
-            clean(self.directory, self.state, everything=not self._keep)
+            # Without a state file what is kept would be nobody's: neither `up` nor `down` would take it.
+            kept = self._keep and (self.directory / STATE_FILE).exists()
+            clean(self.directory, self.state, everything=not kept)
         finally:
             os.close(self._lock)
             self._lock = None
