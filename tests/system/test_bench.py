@@ -35,6 +35,7 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 async def test_figures_come_out_beside_their_yardsticks(tmp_path: Path) -> None:
     process = await _bench(tmp_path, "p4", "p5", "--quick", "--json", "--out", str(tmp_path / "out"))
     said, complaints = await process.communicate()

@@ -19,7 +19,7 @@ DEMO = [sys.executable, "-m", "skywire_cli", "demo"]
 # What a killed setup node leaves is leased for 30 s.
 DEADLINE = 150
 # Enough to be on the way still when something is done to it.
-MIB = 96
+MIB = 48
 
 
 def users_of(directory: Path) -> list[str]:

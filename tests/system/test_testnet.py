@@ -400,6 +400,7 @@ def test_what_cannot_run_is_refused_before_the_first_process(root: Path) -> None
         assert not root.exists()
 
 
+@pytest.mark.slow
 def test_an_app_is_told_its_name_and_one_that_calls_itself_otherwise_is_refused(root: Path, tmp_path: Path) -> None:
     up = ("testnet", "up", "--nodes", "1", "--detach", "--dir", str(root))
     helloworld = Path(sys.executable).with_name("skywire-helloworld")

@@ -105,6 +105,8 @@ async def test_transports_are_watched_live(discovery: DiscoveryProcess, shown: s
         stderr=subprocess.STDOUT,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "200", "LINES": "40"},
         start_new_session=True,
+        # In the background of a shell Ctrl-C is ignored, and would be here.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     os.close(theirs)
     try:

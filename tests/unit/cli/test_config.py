@@ -104,6 +104,7 @@ def test_a_node_starts_the_first_time_without_a_config_and_says_what_it_made(tmp
     assert (tmp_path / "node" / "apps").is_dir()
 
 
+@pytest.mark.slow  # each of twelve questions starts a service
 def test_a_file_alone_says_whose_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for service in ("node", "discovery"):
         made = asked(capsys, "new", service, str(tmp_path / service))
