@@ -20,7 +20,12 @@ MODULES = {
     "discovery": "skywire_transport_discovery",
 }
 TIMEOUT = 60.0
-_CONFIG_IS_WRONG = 2
+# How a service says what is wrong, by its exit code.
+_SAYS = {
+    2: ("CONFIG", "`skywire config show {service}` lists every key"),
+    8: ("ALREADY_EXISTS", "another one goes into another directory"),
+    9: ("FILE", "nothing was left there; see that there is room, and that you may write there"),
+}
 
 service_argument = click.argument("service", type=click.Choice(list(MODULES)))
 what_argument = click.argument("what", nargs=-1, required=True, metavar="[SERVICE] [FILE]")
@@ -38,9 +43,10 @@ def ask_service(service: str, *arguments: str) -> str:
         done = subprocess.run(line, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     except subprocess.TimeoutExpired as error:
         raise CliError("DEADLINE", f"the {service} service does not answer") from error
-    if done.returncode == _CONFIG_IS_WRONG:
+    if done.returncode in _SAYS:
+        code, hint = _SAYS[done.returncode]
         said = done.stderr.strip().partition(": ")[2] or done.stderr.strip()
-        raise CliError("CONFIG", said, f"`skywire config show {service}` lists every key")
+        raise CliError(code, said, hint.format(service=service))
     if done.returncode:
         raise CliError("SERVICE_FAILED", f"{MODULES[service]} does not run: {done.stderr.strip()[-500:]}")
     return done.stdout

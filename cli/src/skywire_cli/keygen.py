@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
+from skywire_common.private_files import write_private
 
 from skywire_cli.asking import done
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
-
-KEY_FILE_MODE = 0o600
 
 
 def write_key_file(path: Path) -> str:
@@ -23,7 +21,7 @@ def write_key_file(path: Path) -> str:
     from skywire_common.curve import SecretKey
 
     secret = SecretKey.generate()
-    _write(path, secret.to_bytes().hex())
+    write_private(path, secret.to_bytes().hex() + "\n")
     return str(secret.public)
 
 
@@ -31,18 +29,7 @@ def write_token_file(path: Path) -> None:
     """Make a token and write it with mode 0600; raises FileExistsError."""
     from skywire_common.rpc import token
 
-    _write(path, token.make())
-
-
-def _write(path: Path, text: str) -> None:
-    # Created with its mode: there is no moment at which others may open it.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_FILE_MODE)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text + "\n")
-    except OSError:
-        path.unlink()  # the disk is full: half a key is nobody's
-        raise
+    write_private(path, token.make() + "\n")
 
 
 @click.command(cls=JsonCommand)

@@ -51,7 +51,8 @@ def test_new_check_show_and_mistakes(
     assert (rows["interfaces.link"]["value"], rows["interfaces.link"]["source"]) == ("0.0.0.0:7000", "environment")
     assert (rows["grace_s"]["value"], rows["grace_s"]["source"], rows["grace_s"]["unit"]) == (3, "file", "s")
     assert (rows["heartbeat_s"]["value"], rows["heartbeat_s"]["source"]) == (20.0, "default")
-    assert "exists" in asked(capsys, "new", "node", str(tmp_path / "n"), status=1)["message"]
+    said = asked(capsys, "new", "node", str(tmp_path / "n"), status=8)
+    assert said["code"] == "ALREADY_EXISTS" and "exists" in said["message"]
     file.write_text(json.dumps(json.loads(file.read_text()) | {"trusted_node": []}))
     said = asked(capsys, "check", "node", "--config", str(file), status=1)
     assert said["code"] == "CONFIG"
@@ -66,10 +67,21 @@ def test_a_setup_node_needs_its_discovery_and_secrets_stay_hidden(
     key = str(SecretKey.generate().public)
     directory = tmp_path / "s"
     assert "transport_discovery is missing" in asked(capsys, "new", "setup-node", str(directory), status=1)["message"]
+    assert not directory.exists()
     asked(capsys, "new", "setup-node", str(directory), *PEER[:3], f"transport_discovery.public_key={key}")
     made = asked(capsys, "new", "discovery", str(tmp_path / "d"))
     rows = {row["key"]: row["value"] for row in asked(capsys, "show", "discovery", "--config", made["config"])}
     assert rows["database_url"] == "(hidden)"
+
+
+def test_what_cannot_be_written_is_9_and_nothing_is_left(tmp_path: Path) -> None:
+    # No file may grow, as on a full disk.
+    line = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", "skywire_cli", "config", "new", "node"]
+    done = subprocess.run([*line, str(tmp_path / "a" / "b"), "--json"], capture_output=True, text=True)
+    error = json.loads(done.stderr)
+    assert (done.returncode, error["code"]) == (9, "FILE")
+    assert "secret.key: File too large" in error["message"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_node_starts_the_first_time_without_a_config_and_says_what_it_made(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 from skywire_common.errors import LocalError
-from skywire_common.private_files import check_private, is_private
+from skywire_common.private_files import check_private, is_private, write_private
 
 ROOT, USER, OTHER = 0, 10_001, 10_002
 GROUP, FOREIGN = 10_001, 10_003
@@ -45,3 +46,20 @@ def test_the_refusal_says_what_to_do(tmp_path: Path) -> None:
         check_private(path)
     with pytest.raises(FileNotFoundError):
         check_private(tmp_path / "none")
+
+
+def test_a_file_is_made_for_its_owner_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    write_private(path, "abc\n")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("abc\n", 0o600)
+    with pytest.raises(FileExistsError):
+        write_private(path, "def\n")
+    assert path.read_text() == "abc\n"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2, before[1]))
+    try:
+        with pytest.raises(OSError, match="half"):
+            write_private(tmp_path / "half.key", "abc\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "half.key").exists()

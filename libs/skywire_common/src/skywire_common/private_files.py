@@ -1,4 +1,4 @@
-"""Which files hold a secret well enough to be read: their owner's alone, or lent by root to one group.
+"""Files with a secret: how they are made, and which are kept well enough to be read.
 
 mode 0600 or 0400   anybody's file
 mode 0640 or 0440   root's file, read by another user as a member of its group: how Kubernetes hands a Secret to a
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from skywire_common.errors import LocalError
 
+PRIVATE_MODE = 0o600
 _OTHERS_MAY = 0o077
 _GROUP_READS = 0o040
 
@@ -23,6 +24,19 @@ def check_private(path: Path) -> None:
     if not is_private(found, os.geteuid(), {os.getegid(), *os.getgroups()}):
         mode = found.st_mode & 0o777
         raise LocalError(f"{path} may be read by others (mode {mode:04o}): run chmod 600 {path}")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a new file for this process's user alone, whole or not at all; raises OSError, FileExistsError too."""
+    # Created with its mode: there is no moment at which others may open it.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+    except OSError as error:
+        path.unlink()  # the disk is full: half a key is nobody's
+        error.filename = error.filename or str(path)
+        raise
 
 
 def is_private(found: os.stat_result, user: int, groups: Collection[int]) -> bool:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 
 from skywire_common.curve import SecretKey
-from skywire_common.errors import SkywireError
+from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
+from skywire_common.private_files import write_private
 from skywire_common.runtime.config import ConfigError, ServiceSettings, load
 
 HOME_VARIABLE = "SKYWIRE_HOME"
 DEFAULT_HOME = Path("~/.skywire")
 KEY_FILE = "secret.key"
 CONFIG_FILE = "config.json"
-_DIRECTORY_MODE, _FILE_MODE = 0o700, 0o600
+# Of the directory itself, and of those above it that are not there; the umask takes from both.
+_DIRECTORY_MODE, _PARENTS_MODE = 0o700, 0o777
 
 # The document of a first start, from the directory and the key file in it.
 First = Callable[[Path, Path], dict[str, Any]]
@@ -39,39 +41,36 @@ def directory_of(name: str, environment: Mapping[str, str]) -> Path:
 
 
 def make(directory: Path, settings: type[ServiceSettings], first: First, changes: Sequence[str] = ()) -> Made:
-    """Write a key, unless there is one, and a configuration; raises ConfigError, and then leaves no configuration.
+    """Write a key, unless there is one, and a configuration.
 
-    `changes` are `KEY=VALUE` with a dotted key and a value in JSON, or plain text.
+    `changes` are `KEY=VALUE` with a dotted key and a value in JSON, or plain text. Raises ConfigError, Failure
+    (ALREADY_EXISTS: a configuration is never overwritten) or OSError, and then nothing is left that was not there.
     """
     directory = directory.absolute()
     config, key = directory / CONFIG_FILE, directory / KEY_FILE
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
-        if config.exists():
-            raise ConfigError(f"{config} exists: a configuration is never overwritten")
+    if config.exists():
+        raise Failure(ErrorCode.ALREADY_EXISTS, f"{config} exists: a configuration is never overwritten")
+    document = first(directory, key)
+    for change in changes:
+        _change(document, change)
+    with ExitStack() as undo:
+        for missing in reversed([place for place in (directory, *directory.parents) if not place.exists()]):
+            missing.mkdir(mode=_DIRECTORY_MODE if missing == directory else _PARENTS_MODE, exist_ok=True)
+            undo.callback(_remove_empty, missing)
         if not key.exists():
-            _write(key, SecretKey.generate().to_bytes().hex() + "\n")
-        document = first(directory, key)
-        for change in changes:
-            _change(document, change)
-        _write(config, orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
-        try:
-            load(settings, config)
-        except ConfigError:
-            config.unlink()
-            raise
-        return Made(config, key, SecretKey.load(key).public)
-    except OSError as error:
-        raise ConfigError(f"{error.filename or directory}: {error.strerror}") from error
-    except SkywireError as error:
-        raise error if isinstance(error, ConfigError) else ConfigError(str(error)) from error
+            write_private(key, SecretKey.generate().to_bytes().hex() + "\n")
+            undo.callback(key.unlink)
+        write_private(config, orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
+        undo.callback(config.unlink)
+        load(settings, config)
+        made = Made(config, key, SecretKey.load(key).public)
+        undo.pop_all()
+    return made
 
 
-def _write(path: Path, text: str) -> None:
-    # Created with its mode: there is no moment at which others may open it.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+def _remove_empty(directory: Path) -> None:
+    with suppress(OSError):  # another service of the same home has put something into it meanwhile
+        directory.rmdir()
 
 
 def _change(document: dict[str, Any], change: str) -> None:

@@ -3,6 +3,8 @@
 exit code   0  asked to end, and ended in order
             1  something broke: start failed, a task died, a closer failed
             2  the command line or the configuration is wrong
+            8  --new, and there is a configuration already
+            9  a first configuration cannot be written: the disk, a permission
             128 + signal  the signal came a second time
 """
 
@@ -35,6 +37,8 @@ from skywire_common.runtime.scope import Scope
 __all__ = ["Ready", "Scope", "main"]
 
 EXIT_OK, EXIT_BROKEN, EXIT_CONFIG = 0, 1, 2
+# The command `skywire` ends with the same numbers.
+EXIT_EXISTS, EXIT_MACHINE = 8, 9
 LOOP_VARIABLE = "SKYWIRE_LOOP"
 # After the grace: what neither ends nor can be cancelled (a thread in a driver) does not keep the process.
 _LAST_RESORT_S = 1.0
@@ -76,8 +80,11 @@ def main(
             sys.exit(EXIT_OK)
         factory = _loop_factory(os.environ.get(LOOP_VARIABLE, ""))
     except ConfigError as error:
-        sys.stderr.write(f"{name}: {error}\n")
-        sys.exit(EXIT_CONFIG)
+        _refuse(name, str(error), EXIT_CONFIG)
+    except Failure as error:
+        _refuse(name, error.cause, EXIT_EXISTS)
+    except OSError as error:
+        _refuse(name, f"{error.filename}: {error.strerror}", EXIT_MACHINE)
     logging.configure(loaded.log_level)
     log = logging.get_logger(name)
     # What a start loads and makes stays: looking for garbage in it costs a tenth of the start.
@@ -108,6 +115,11 @@ def _asked(settings: type[ServiceSettings], first: First | None, arguments: argp
         raise ConfigError("this service has no configuration to begin with")
     made = make(arguments.new, settings, first, arguments.set)
     return {"config": str(made.config), "key": str(made.key), "public_key": str(made.public_key)}
+
+
+def _refuse(name: str, reason: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{name}: {reason}\n")
+    sys.exit(code)
 
 
 def _print(document: object) -> None:
