@@ -6,11 +6,11 @@ from the code alone, by the one table below, whichever command it was (docs/erro
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping
 from enum import IntEnum
 
+from skywire_common import disk
 from skywire_common.errors import DecodeError, ErrorCode, Failure, LocalError, SkywireError
 
 
@@ -98,7 +98,7 @@ _HINT_OF_CODE: Mapping[ErrorCode, str] = {
     ErrorCode.NO_ROUTE: "`skywire node transports` shows what is connected",
     ErrorCode.UNAUTHENTICATED: "check the clocks and the public key of the service in the config",
 }
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_MAKE_ROOM = "its disk is full: free some room where it keeps its files, it goes on by itself then"
 
 
 class CliError(Exception):
@@ -125,12 +125,14 @@ class CliError(Exception):
 
 def explain(error: SkywireError | OSError) -> CliError:
     """Turn an expected exception into what the user sees."""
+    if isinstance(error, Failure) and error.fields.limit == disk.LIMIT:
+        return CliError("NO_SPACE", error.cause, _MAKE_ROOM, _details(error))
     if isinstance(error, Failure):
         return CliError(error.code.value, error.cause, _HINT_OF_CODE.get(error.code, ""), _details(error))
     if isinstance(error, OSError):
         said = os.strerror(error.errno) if error.errno else str(error)
         named = f"{error.filename}: {said}" if error.filename else said
-        return CliError("NO_SPACE" if error.errno in NO_SPACE else "FILE", named)
+        return CliError("NO_SPACE" if error.errno in disk.NO_ROOM else "FILE", named)
     return CliError("INVALID_INPUT" if isinstance(error, DecodeError) else "REFUSED", str(error))
 
 

@@ -16,6 +16,7 @@ from skywire_cli.doctor.gather import gather
 from skywire_cli.doctor.ports import Taken, taken
 from skywire_cli.doctor.repairs import repair
 from skywire_cli.status import judged, lines
+from skywire_common import disk
 
 OWN, OTHER, DISCOVERY, SETUP = ("02" * 33, "03" * 33, "02ab" + "00" * 31, "03cd" + "00" * 31)
 TRANSPORT, STRANGE = "00000000-0000-0000-0000-00000000004d", "00000000-0000-0000-0000-00000000004e"
@@ -144,6 +145,11 @@ FAULTS = [
     ("APP_RESTARTS", put("apps", 0, "restarts", value=3), "logs --app chat"),
     ("NO_DISCOVERY", change(discovery=None), "name its address"),
     ("DISCOVERY_AWAY", change(discovery=PeerFact("h:1", DISCOVERY, "UNAVAILABLE", "refused")), "start it"),
+    (
+        "DISCOVERY_DISK_FULL",
+        change(discovery=PeerFact("h:1", DISCOVERY, "UNAVAILABLE", "database or disk is full", disk.LIMIT)),
+        "free some room",
+    ),
     ("DISCOVERY_KEY_DIFFERS", change(discovery=PeerFact("h:1", DISCOVERY, "UNAUTHENTICATED", "")), "correct"),
     ("CLOCK_SKEW", change(discovery=PeerFact("h:1", DISCOVERY, clock_ahead_s=-90.0)), "set-ntp"),
     ("NOT_REGISTERED", change(record=None), "wait a minute"),

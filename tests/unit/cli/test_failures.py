@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from skywire_cli.failures import EXIT_OF, CliError, Exit, explain
 from skywire_cli.main import run
-from skywire_common.errors import DecodeError, ErrorCode, Failure, LocalError
+from skywire_common import disk
+from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LocalError
 
 DOCS = Path(__file__).parents[3] / "docs" / "errors.md"
 CODE = re.compile(r'(?:CliError\(\s*|error\.code == )"([A-Z_]+)"')
@@ -41,6 +42,7 @@ def test_docs_show_the_table() -> None:
         (Failure(ErrorCode.NOT_FOUND, "no such app"), "NOT_FOUND", Exit.NOT_FOUND),
         (Failure(ErrorCode.NO_ROUTE, "no path"), "NO_ROUTE", Exit.NOT_FOUND),
         (Failure(ErrorCode.DEADLINE, "late"), "DEADLINE", Exit.TIMEOUT),
+        (Failure(ErrorCode.UNAVAILABLE, "full", FailureFields(limit=disk.LIMIT)), "NO_SPACE", Exit.MACHINE),
         (DecodeError("no key"), "INVALID_INPUT", Exit.USAGE),
         (LocalError("no ring"), "REFUSED", Exit.USAGE),
         (OSError(errno.ENOSPC, "full", "/x"), "NO_SPACE", Exit.MACHINE),

@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from skywire_common import disk
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
@@ -85,6 +86,19 @@ async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkey
     assert keeper.reason == ""
     await store.close()
     assert set((await restarted(tmp_path)).rules) == set(table.rules)
+
+
+async def test_a_full_disk_is_named_and_over_when_there_is_room(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    (pages,) = await store._transact(lambda db: db.execute("PRAGMA page_count").fetchone())
+    await store._transact(lambda db: db.execute(f"PRAGMA max_page_count = {pages}").close())
+    with pytest.raises(Failure) as caught:
+        for number in range(1_000):
+            await store.keep_auto_start(f"app{number}", True)
+    assert (caught.value.code, caught.value.fields.limit) == (ErrorCode.UNAVAILABLE, disk.LIMIT)
+    await store._transact(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 99}").close())
+    await store.keep_auto_start("chat", True)
+    await store.close()
 
 
 async def test_a_row_that_makes_no_sense_costs_only_itself(tmp_path: Path) -> None:

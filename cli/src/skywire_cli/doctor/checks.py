@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from skywire_common import disk
+
 from skywire_cli.disk import LEAST_FREE, too_little
 from skywire_cli.doctor.facts import Facts, PeerFact, Row
 
@@ -256,6 +258,9 @@ def _peer(peer: PeerFact, who: str, code: str, key: str) -> Iterator[Finding]:
     if peer.code == "UNAUTHENTICATED":
         what = f"{who} at {peer.address} has another key than the config says"
         yield Finding(f"{code}_KEY_DIFFERS", what, f"correct {key} in the config: ask its operator for the key")
+    elif peer.limit == disk.LIMIT:
+        what = f"{who} at {peer.address} has no room on its disk: {peer.cause}"
+        yield Finding(f"{code}_DISK_FULL", what, "free some room where it keeps its database; all recovers by itself")
     elif peer.code:
         what = f"{who} at {peer.address} cannot be asked: {peer.cause}"
         yield Finding(f"{code}_AWAY", what, f"start it, or correct {key} in the config; all recovers by itself")

@@ -22,6 +22,7 @@ class PeerFact:
     public_key: str
     code: str = ""
     cause: str = ""
+    limit: str = ""
     clock_ahead_s: float = 0.0
     tls: TlsFiles | None = None
     server_name: str = ""

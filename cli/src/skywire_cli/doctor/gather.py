@@ -168,7 +168,7 @@ async def _reach(setup_node: PeerFact, nodes: Sequence[str], secret: SecretKey) 
     try:
         answer = await channel.call(path, request, setup_node_pb2.CloseLoopResponse, timeout=REACH_TIMEOUT)
     except Failure as failure:
-        setup_node.code, setup_node.cause = failure.code.value, failure.cause
+        _note(setup_node, failure)
     else:
         setup_node.unreached = [key.hex() for key in answer.unreached]
     finally:
@@ -192,11 +192,15 @@ async def _peer(
             await channel.call(path, request, answer, timeout=TIMEOUT)
     except Failure as failure:
         if failure.code in _AWAY or failure.code is ErrorCode.UNAUTHENTICATED:
-            fact.code, fact.cause = failure.code.value, failure.cause
+            _note(fact, failure)
     finally:
         fact.clock_ahead_s = channel.offset_s
         await channel.close()
     return fact
+
+
+def _note(peer: PeerFact, failure: Failure) -> None:
+    peer.code, peer.cause, peer.limit = failure.code.value, failure.cause, failure.fields.limit
 
 
 async def _discovery(facts: Facts, secret: SecretKey | None) -> None:
@@ -222,7 +226,7 @@ async def _discovery(facts: Facts, secret: SecretKey | None) -> None:
             record = await _record(channel, bytes.fromhex(remote))
             facts.neighbours[remote] = record or {"alive": False}
     except Failure as failure:
-        facts.discovery.code, facts.discovery.cause = failure.code.value, failure.cause
+        _note(facts.discovery, failure)
     finally:
         await channel.close()
 

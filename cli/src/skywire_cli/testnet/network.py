@@ -20,6 +20,7 @@ from types import TracebackType
 
 from skywire.node.v1 import node_admin_pb2 as node_pb
 from skywire.transport_discovery.v1 import transport_discovery_pb2 as discovery_pb
+from skywire_common import disk
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
@@ -27,7 +28,7 @@ from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.sockets import MAX_PATH
 
 from skywire_cli.admin import TIMEOUT, NodeAdmin
-from skywire_cli.failures import NO_SPACE, CliError
+from skywire_cli.failures import CliError
 from skywire_cli.keygen import write_key_file
 from skywire_cli.testnet import config
 from skywire_cli.testnet.cleaning import APPS_DIRECTORY, clean
@@ -174,13 +175,13 @@ class Testnet:
 
     def _full(self, error: BaseException) -> CliError | None:
         """Return the error of a full disk if that is what is behind another one."""
-        said = isinstance(error, OSError) and error.errno in NO_SPACE
+        said = disk.is_full(error)
         # A service whose disk is full may not even say so.
         silent = isinstance(error, CliError) and shutil.disk_usage(self.directory).free < _NO_SPACE_LEFT
         if not said and not silent and self._unwritten is None:
             return None
         why = "no space is left on its disk (ENOSPC)"
-        if not said and self._unwritten is not None and self._unwritten.errno not in NO_SPACE:
+        if not said and self._unwritten is not None and not disk.is_full(self._unwritten):
             why = f"its state cannot be written: {self._unwritten.strerror}"
         hint = "free some space there, or name another directory by --dir"
         return CliError(

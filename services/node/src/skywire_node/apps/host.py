@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from skywire_common import disk
 from skywire_common.app_rules import KEY_VARIABLE, NAME_VARIABLE, VERSION_VARIABLE
-from skywire_common.errors import ErrorCode, Failure, LocalError
+from skywire_common.errors import ErrorCode, Failure, FailureFields, LocalError
 from skywire_common.keys import Addr, PublicKey
 from structlog.typing import FilteringBoundLogger
 
@@ -257,7 +258,8 @@ class AppHost:
             return AppProcess.spawn(executable, spec.args, environment, directory, self._orphans)
         except OSError as error:
             self.ports.release(spec.port)
-            raise Failure(ErrorCode.UNAVAILABLE, f"app {spec.app} cannot start: {error}") from error
+            fields = FailureFields(limit=disk.limit_of(error))
+            raise Failure(ErrorCode.UNAVAILABLE, f"app {spec.app} cannot start: {error}", fields) from error
 
     def run_ended(self, run: AppRun) -> None:
         """Note that an app's process is gone, and start it again if that is its policy."""

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
+from skywire_common import disk
 from skywire_common import rules as rule_codec
-from skywire_common.errors import DecodeError, ErrorCode, Failure, LocalError
+from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LocalError
 from skywire_common.keys import PublicKey
 
 from skywire_node.routing.leases import Kept
@@ -167,7 +168,8 @@ class Store:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except (sqlite3.Error, OSError, LocalError) as error:
-            raise Failure(ErrorCode.UNAVAILABLE, f"the node's file cannot be used: {error}") from error
+            fields = FailureFields(retryable=True, limit=disk.limit_of(error))
+            raise Failure(ErrorCode.UNAVAILABLE, f"the node's file cannot be used: {error}", fields) from error
 
 
 def _open(directory: Path) -> sqlite3.Connection:

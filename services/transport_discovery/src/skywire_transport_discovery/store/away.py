@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skywire_common import disk
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from sqlalchemy import exc
 
@@ -25,4 +26,5 @@ def unavailable(error: Exception) -> Failure:
     """Return the failure that tells the first line of an error."""
     said = getattr(error, "orig", None) or error
     first_line = (str(said).strip() or type(said).__name__).splitlines()[0]
-    return Failure(ErrorCode.UNAVAILABLE, f"the database: {first_line}", FailureFields(retryable=True))
+    fields = FailureFields(retryable=True, limit=disk.limit_of(error))
+    return Failure(ErrorCode.UNAVAILABLE, f"the database: {first_line}", fields)
