@@ -411,5 +411,4 @@ class Chaos:
     def nothing_left(self) -> None:
         """Wait for the leases; assert that nothing is left."""
         world = self.world
-        ended = world.until(lambda: not world.leftovers(), LEASES_SECONDS)
-        assert ended, f"left: {world.leftovers()}"
+        assert world.until(world.clean, LEASES_SECONDS), f"left: {list(world.leftovers())}"

@@ -10,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+from asyncio.events import _set_running_loop  # what every event loop that is no BaseEventLoop calls
+from collections import deque
 from collections.abc import Callable, Coroutine
+from itertools import count
 from typing import Any, TypeVar
 
-MOST_AT_ONE_INSTANT = 200_000  # turns of the loop without the clock moving: something spins
+MOST_AT_ONE_INSTANT = 2_000_000  # calls without the clock moving: something spins
+MOST_CANCELS = 100
 
 T = TypeVar("T")
 
@@ -24,73 +28,148 @@ class Spinning(Exception):
     """The loop turns and time stands still."""
 
 
-class VirtualLoop(asyncio.BaseEventLoop):
-    """An event loop whose clock is set by its timers. `bugs` collects what no code handled."""
+class Handle:
+    """A call that is to come; a cancelled one stays in the queue and is passed over."""
+
+    __slots__ = ("args", "callback", "cancelled_", "context")
+
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: contextvars.Context) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context
+        self.cancelled_ = False
+
+    def cancel(self) -> None:
+        self.cancelled_ = True
+        self.callback, self.args = _nothing, ()
+
+    def cancelled(self) -> bool:
+        return self.cancelled_
+
+
+def _nothing() -> None:
+    pass
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """As much of an event loop as code without I/O needs, and fast: a property run turns it a hundred million times.
+
+    Its clock is set by its timers. `bugs` collects what no code handled.
+    """
 
     def __init__(self, start: float) -> None:
-        super().__init__()
         self.now = start
         self.bugs: list[str] = []
-        self._selector = self
-        self._turns = 0
-        self.set_exception_handler(self._unhandled)
-        self.set_task_factory(self._new_task)
+        self.timers: list[tuple[float, int, Handle]] = []  # a heap; those of one instant ring in order of their making
+        self._ready: deque[Handle] = deque()
+        self._numbers = count()
+        self._closed = False
+
+    # -- what asyncio asks of a loop
 
     def time(self) -> float:
         return self.now
 
-    def select(self, timeout: float | None) -> list[Any]:
-        """Do what a selector does, without anything to select from: let the time pass."""
-        if timeout is None:
-            raise Spinning("nothing will ever happen again in this world")
-        if timeout > 0:
-            self.now += timeout
-            self._turns = 0
-            return []
-        self._turns += 1
-        if self._turns > MOST_AT_ONE_INSTANT:
-            raise Spinning(f"time stands still: {list(self._ready)[:3]}")
-        return []
+    def get_debug(self) -> bool:
+        return False
 
-    def _process_events(self, event_list: list[Any]) -> None:
-        pass
+    def is_running(self) -> bool:
+        return True
 
-    def _write_to_self(self) -> None:
-        pass
+    def is_closed(self) -> bool:
+        return self._closed
 
-    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.bugs.append(f"{context.get('message')}: {context.get('exception')!r}")
+    def close(self) -> None:
+        self._closed = True
+        self.timers.clear()
+        self._ready.clear()
 
-    def _new_task(self, loop: Any, coroutine: Any, context: Any = None) -> asyncio.Task[Any]:
-        task = asyncio.Task(coroutine, loop=self, context=context)
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Any, *, name: str | None = None, context: Any = None) -> asyncio.Task[Any]:
+        task = asyncio.Task(coro, loop=self, name=name, context=context)
         process = context.get(_PROCESS) if context is not None else _PROCESS.get(None)
         if process is not None:
             process.adopt(task)
         return task
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
-        handle = super().call_at(when, callback, *args, context=context)
-        process = handle._context.get(_PROCESS)
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:
+        handle = Handle(callback, args, contextvars.copy_context() if context is None else context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        handle = Handle(callback, args, contextvars.copy_context() if context is None else context)
+        process = handle.context.get(_PROCESS)
         if process is not None and not process.alive:
             handle.cancel()  # a dead process, on its way out
+        else:
+            heapq.heappush(self.timers, (when, next(self._numbers), handle))
         return handle
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.bugs.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    # -- time
 
     def do(self, process: Process | None, call: Callable[[], T]) -> T:
         """Run `call` within the loop, as that process, and return its result; time stands still meanwhile."""
-        done: asyncio.Future[T] = self.create_future()
-
-        def run() -> None:
-            try:
-                done.set_result(call())
-            except Exception as error:  # noqa: BLE001 - it is raised to the caller
-                done.set_exception(error)
-
-        self.call_soon(run, context=process.context if process is not None else contextvars.Context())
-        return self.run_until_complete(done)
+        context = process.context if process is not None else contextvars.Context()
+        _set_running_loop(self)
+        try:
+            return context.run(call)
+        finally:
+            _set_running_loop(None)
 
     def pass_time(self, seconds: float) -> None:
         """Let everything happen that happens within so many seconds."""
-        self.run_until_complete(asyncio.sleep(seconds))
+        until = self.now + seconds
+        timers = self.timers
+        _set_running_loop(self)
+        try:
+            self._turn()
+            while timers and timers[0][0] <= until:
+                when, _, handle = heapq.heappop(timers)
+                if handle.cancelled_:
+                    continue
+                self.now = max(self.now, when)
+                self._ready.append(handle)
+                self._turn()
+        finally:
+            _set_running_loop(None)
+        self.now = until
+
+    def end(self, tasks: Callable[[], list[asyncio.Task[Any]]]) -> None:
+        """Cancel tasks, again and again, until there are none left; nobody waits for a timer any more."""
+        _set_running_loop(self)
+        try:
+            for _ in range(MOST_CANCELS):
+                left = tasks()
+                for task in left:
+                    task.cancel()
+                self._turn()
+                if not left:
+                    return
+        finally:
+            _set_running_loop(None)
+        raise Spinning(f"will not end: {tasks()}")
+
+    def _turn(self) -> None:
+        """Make every call that is due."""
+        ready = self._ready
+        for _ in range(MOST_AT_ONE_INSTANT):
+            if not ready:
+                return
+            handle = ready.popleft()
+            try:
+                handle.context.run(handle.callback, *handle.args)
+            except Exception as error:  # noqa: BLE001 - the world's check tells of it
+                self.call_exception_handler({"message": f"in {handle.callback}", "exception": error})
+        raise Spinning(f"time stands still: {[one.callback for one in list(ready)[:3]]}")
 
 
 class Process:
@@ -103,7 +182,7 @@ class Process:
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self.inbox: list[Callable[[], None]] = []  # what arrived while it was frozen
         self._loop = loop
-        self._parked: list[asyncio.TimerHandle] = []
+        self._parked: list[tuple[float, int, Handle]] = []
         self.context = contextvars.Context()
         self.context.run(_PROCESS.set, self)
 
@@ -132,37 +211,35 @@ class Process:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._loop.bugs.append(f"{self.name}: task {task.get_name()} died of {error!r}")
 
-    def timers(self) -> list[asyncio.TimerHandle]:
+    def timers(self) -> list[Handle]:
         """Return this process's timers that are still to ring."""
-        return [
-            handle
-            for handle in self._loop._scheduled
-            if not handle._cancelled and handle._context.get(_PROCESS) is self
-        ]
+        return [handle for _, _, handle in self._loop.timers if not handle.cancelled_ and self._owns(handle)]
+
+    def _owns(self, handle: Handle) -> bool:
+        return handle.context.get(_PROCESS) is self
 
     def kill(self) -> None:
         """End it at once: nothing of it runs again but what its cancelled tasks do to its own memory."""
         self.alive = False
-        for handle in [*self.timers(), *self._parked]:
+        for handle in self.timers():
             handle.cancel()
+        self._parked = []
         for task in list(self.tasks):
             task.cancel()
 
     def freeze(self) -> None:
         """Stop it; what its timers and callers want waits."""
         self.frozen = True
-        loop = self._loop
-        self._parked = self.timers()
-        parked = set(self._parked)
-        loop._scheduled = [handle for handle in loop._scheduled if handle not in parked]
-        heapq.heapify(loop._scheduled)
+        timers = self._loop.timers
+        self._parked = [timer for timer in timers if self._owns(timer[2])]
+        timers[:] = [timer for timer in timers if not self._owns(timer[2])]
+        heapq.heapify(timers)
 
     def thaw(self) -> None:
         """Let it go on, late."""
         self.frozen = False
-        for handle in self._parked:
-            if not handle._cancelled:
-                heapq.heappush(self._loop._scheduled, handle)
+        for timer in self._parked:
+            heapq.heappush(self._loop.timers, timer)
         self._parked = []
         inbox, self.inbox = self.inbox, []
         for call in inbox:

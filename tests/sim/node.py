@@ -5,7 +5,7 @@ What is not real: its links are wires, its calls are lines, its disk is a dict, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -247,13 +247,13 @@ class Node:
         """Return how many rules, reservations and loops the node has."""
         return len(self.plane.table.rules), self.plane.table.reserved, len(self.plane.loops.by_id)
 
-    def leftovers(self) -> list[str]:
+    def leftovers(self) -> Iterator[str]:
         """Say what is left that a node without loops does not have."""
-        plane, left = self.plane, []
+        plane = self.plane
         rules, reserved, loops = self.held()
         for count, what in ((rules, "rules"), (reserved, "reservations"), (loops, "loops")):
             if count:
-                left.append(f"{count} {what}")
+                yield f"{count} {what}"
         inner: list[tuple[str, Any]] = [
             ("set-ups in the table", plane.table._setups),
             ("loops by route id", plane.loops._by_route_id),
@@ -264,13 +264,15 @@ class Node:
             ("renewals", self.rerouting._renewing),
             ("rules on disk", self.disk.rules),
         ]
-        left += [f"{len(found)} {what}" for what, found in inner if found]
-        tasks = [task.get_name() for task in self.process.tasks if task not in self.permanent]
-        left += [f"task {name}" for name in tasks]
-        rings = [handle for handle in self.process.timers() if "RoutedLoop" in repr(handle._callback)]
+        for what, found in inner:
+            if found:
+                yield f"{len(found)} {what}"
+        for task in self.process.tasks:
+            if task not in self.permanent:
+                yield f"task {task.get_name()}"
+        rings = [handle for handle in self.process.timers() if "RoutedLoop" in repr(handle.callback)]
         if rings:
-            left.append(f"{len(rings)} timers of loops")
-        return left
+            yield f"{len(rings)} timers of loops"
 
 
 class _Accepting:

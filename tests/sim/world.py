@@ -11,7 +11,7 @@ import contextvars
 import itertools
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 from sim.cable import Cable
@@ -85,7 +85,7 @@ class World:
         self.network = ControlNetwork(self.loop, self.randomness("network"), nowhere)
         self.network.observe = self._on_call
         self.trace_calls = False
-        self.events: list[str] = []
+        self._events: list[tuple[float, str]] = []
         self.ends: dict[str, End] = {}
         self.strays: list[End] = []  # accepted, and the dial behind them came to nothing or lost its race
         self.failures: dict[str, Failure] = {}
@@ -110,7 +110,7 @@ class World:
             self.start(node.name)
         self.until(lambda: all(cable.up for cable in self.cables.values()), 10)
         self.tick(1)
-        self.events.clear()
+        self._events.clear()
 
     def randomness(self, whose: str) -> random.Random:
         """Return a row of numbers that nobody else's draws disturb: a change of one part leaves the others alone."""
@@ -121,11 +121,7 @@ class World:
         for process in [node.process for node in self.nodes.values()] + [one.server.process for one in self.setups]:
             if process.alive:
                 process.kill()
-        left = [task for task in asyncio.all_tasks(self.loop) if not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            self.loop.run_until_complete(asyncio.wait(left))
+        self.loop.end(lambda: [task for task in asyncio.all_tasks(self.loop) if not task.done()])
         self.loop.close()
 
     # -- time
@@ -360,26 +356,30 @@ class World:
         counts = {node.name: node.plane.table.orphaned(now) for node in awake}
         return [f"{name}: {count} rules orphaned" for name, count in counts.items() if count]
 
-    def leftovers(self) -> list[str]:
+    def leftovers(self) -> Iterator[str]:
         """Say what is left anywhere that an idle world does not have."""
-        left = [
-            f"{node.name}: {what}" for node in self.nodes.values() if node.process.alive for what in node.leftovers()
-        ]
+        for node in self.nodes.values():
+            if node.process.alive:
+                for what in node.leftovers():
+                    yield f"{node.name}: {what}"
         for one in self.setups:
             if one.server.process.alive and (one.installer.under_way or one.installer.undoing):
-                left.append(f"{one.name}: {one.installer.under_way} set-ups, {one.installer.undoing} undos")
-        return left
+                yield f"{one.name}: {one.installer.under_way} set-ups, {one.installer.undoing} undos"
+
+    def clean(self) -> bool:
+        """Say whether nothing is left."""
+        return next(self.leftovers(), None) is None
 
     # -- telling
 
     def tell(self, what: str) -> None:
-        """Note an event, with names for keys and ids."""
-        self.events.append(f"{self.now:8.1f} {self.named(what)}")
+        """Note an event; who reads it finds names for keys and ids."""
+        self._events.append((self.now, what))
 
     def take_events(self) -> list[str]:
         """Return the events since the last call."""
-        events, self.events = self.events, []
-        return events
+        events, self._events = self._events, []
+        return [f"{at:8.1f} {self.named(what)}" for at, what in events]
 
     def named(self, text: str) -> str:
         """Put names where keys, transports and set-ups stand."""

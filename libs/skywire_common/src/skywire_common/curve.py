@@ -70,8 +70,11 @@ class SecretKey:
         """Sign SHA-256(payload); 65 bytes, low `s`."""
         return self._key.sign_recoverable(payload)
 
-    def ecdh(self, public: PublicKey) -> bytes:
-        """Return the shared secret for Noise, 33 bytes: SHA-256(compressed shared point) ‖ 00."""
+    def ecdh(self, public: PublicKey | bytes) -> bytes:
+        """Return the shared secret for Noise, 33 bytes: SHA-256(compressed shared point) ‖ 00.
+
+        Raises ValueError if `public` is no point of the curve.
+        """
         return self._key.ecdh(bytes(public)) + b"\x00"
 
     def to_bytes(self) -> bytes:

@@ -10,20 +10,22 @@ Messages: KK 1 and 2 are 49 bytes and their payload, XK 1 is 49, 2 is 49, 3 is 6
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import struct
 from enum import StrEnum
 from typing import Any
 
-import coincurve
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from noise.backends.default import DefaultNoiseBackend
 from noise.connection import Keypair, NoiseConnection
 from noise.exceptions import NoiseHandshakeError, NoiseInvalidMessage, NoiseValueError
 from noise.functions.dh import DH
+from noise.functions.hash import Hash
 from noise.functions.keypair import KeyPair
 
-from skywire_common.curve import DH_SIZE, SecretKey
+from skywire_common.curve import DH_SIZE, SecretKey, check_point
 from skywire_common.errors import DecodeError, LocalError
 from skywire_common.keys import PublicKey
 
@@ -43,16 +45,26 @@ class Pattern(StrEnum):
 
 
 class _KeyPair(KeyPair):  # type: ignore[misc]
+    """Keys as the library passes them round: `private` is a SecretKey, `public` the 33 bytes.
+
+    Whether bytes are a point of the curve is found out by the DH with them, which every key that is read meets at once.
+    """
+
+    @classmethod
+    def of(cls, secret: SecretKey) -> _KeyPair:
+        public = bytes(secret.public)
+        return cls(private=secret, public=public, public_bytes=public)
+
     @classmethod
     def from_private_bytes(cls, private_bytes: bytes) -> _KeyPair:
-        private = coincurve.PrivateKey(private_bytes)
-        return cls(private=private, public=private.public_key, public_bytes=private.public_key.format())
+        return cls.of(SecretKey(private_bytes))
 
     @classmethod
     def from_public_bytes(cls, public_bytes: bytes) -> _KeyPair:
         if len(public_bytes) != DH_SIZE:
             raise NoiseValueError(f"a public key has {DH_SIZE} bytes")
-        return cls(public=coincurve.PublicKey(bytes(public_bytes)), public_bytes=bytes(public_bytes))
+        public = bytes(public_bytes)
+        return cls(public=public, public_bytes=public)
 
 
 class _Secp256k1(DH):  # type: ignore[misc]
@@ -72,13 +84,32 @@ class _Secp256k1(DH):  # type: ignore[misc]
         drawn, self.ephemeral = self.ephemeral, None
         return drawn
 
-    def dh(self, private_key: coincurve.PrivateKey, public_key: coincurve.PublicKey) -> bytes:
-        return private_key.ecdh(public_key.format()) + b"\x00"
+    def dh(self, private_key: SecretKey, public_key: bytes) -> bytes:
+        return private_key.ecdh(public_key)
+
+
+class _Sha256(Hash):  # type: ignore[misc]
+    """The standard library's: a handshake hashes some forty times, and objects made for each cost more than the hash."""
+
+    hashlen, blocklen = 32, 64
+
+    @property
+    def fn(self) -> str:
+        return "sha256"
+
+    def hash(self, data: bytes) -> bytes:
+        return hashlib.sha256(data).digest()
+
+
+def _hmac(key: bytes, data: bytes, algorithm: str) -> bytes:
+    return hmac.digest(key, data, algorithm)
 
 
 class _Backend(DefaultNoiseBackend):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
+        self.hashes["SHA256"] = _Sha256
+        self.hmac = _hmac
         self.diffie_hellmans["Secp256k1"] = _Secp256k1
         self.keypairs["Secp256k1"] = _KeyPair
 
@@ -152,13 +183,10 @@ class Handshake:
         else:
             self._noise.set_as_responder()
         self._noise.set_prologue(prologue)
-        self._noise.set_keypair_from_private_bytes(Keypair.STATIC, secret.to_bytes())
-        self._noise.noise_protocol.dh_fn.ephemeral = _KeyPair.from_private_bytes(ephemeral.to_bytes())
+        self._noise.noise_protocol.keypairs["s"] = _KeyPair.of(secret)
+        self._noise.noise_protocol.dh_fn.ephemeral = _KeyPair.of(ephemeral)
         if remote is not None:
-            try:
-                self._noise.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, bytes(remote))
-            except (NoiseValueError, ValueError) as error:
-                raise DecodeError(f"{remote} is not a point of the curve") from error
+            self._noise.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, bytes(check_point(remote)))
         elif initiator or pattern is Pattern.KK:
             raise LocalError(f"this side of {pattern.value} must know the remote key")
         self._noise.start_handshake()
