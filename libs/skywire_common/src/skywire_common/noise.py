@@ -89,7 +89,7 @@ class _Secp256k1(DH):  # type: ignore[misc]
 
 
 class _Sha256(Hash):  # type: ignore[misc]
-    """The standard library's: a handshake hashes some forty times, and objects made for each cost more than the hash."""
+    """The standard library's: a handshake hashes forty times, and objects made for each cost more than that."""
 
     hashlen, blocklen = 32, 64
 
