@@ -3,8 +3,8 @@
     client    length 2 ‖ {"do":"connect","host","port"}        and then the bytes of the connection
     exit      length 2 ‖ {"ok","error","code","host","port"}   and then the bytes of the connection
 
-One stream carries one connection: each has the windows of its own loop, so none holds up another. {"do":"udp"} opens an
-association in place of a connection; its datagrams go in both directions as
+One stream carries one connection: a channel of a loop that carries many (mux), or a loop of its own, as clients did it
+once. {"do":"udp"} opens an association in place of a connection; its datagrams go in both directions as
 
     length 2 ‖ kind 1 ‖ address 4 or 16, or length 1 ‖ name ‖ port 2 ‖ payload
 

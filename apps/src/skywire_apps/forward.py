@@ -3,7 +3,7 @@
     skywire-forward serve --target 127.0.0.1:80             the far side, on the port of the node's config
     skywire-forward listen KEY:PORT --listen 127.0.0.1:8080
 
-Each connection is a loop of its own. A direction that ends, ends there as well, and the other goes on.
+All share one loop, and none holds up another. A direction that ends, ends there as well, and the other goes on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from skywire_apps.access import Access, parse_target
 from skywire_apps.exit import MOST_CONNECTIONS, Exit, ExitLimits, ask
 from skywire_apps.exit_wire import Do, Refused, Request
 from skywire_apps.identity import identity
-from skywire_apps.listener import Dialler, listen, parse_listen, say_listening, tcp_server
+from skywire_apps.listener import listen, parse_listen, say_listening, tcp_server
+from skywire_apps.mux.trunk import Trunk
 from skywire_apps.options import nodes, run
 from skywire_apps.relay import explain, relay, reset
 from skywire_apps.report import Report
@@ -94,13 +95,12 @@ def listen_command(
 async def _listen(
     name: tuple[str, str], remote: Addr, place: str, request: Request, most: int, idle: float, report: Report
 ) -> None:
-    async with App.setup(*name) as app:
-        dialler = Dialler(app)
+    async with App.setup(*name) as app, Trunk(app, remote, report) as trunk:
 
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             error = ""
             try:
-                async with dialler.stream(remote) as stream:
+                async with trunk.stream() as stream:
                     await ask(stream, request)
                     await relay(stream, reader, writer, idle)
             except Failure as failure:

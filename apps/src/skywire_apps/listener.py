@@ -26,7 +26,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 class Dialler:
-    """Open streams to one address, a bounded number at once."""
+    """Open a stream for each connection, a bounded number at once."""
 
     def __init__(self, app: App) -> None:
         self._app = app

@@ -12,7 +12,9 @@ import struct
 from contextlib import suppress
 from dataclasses import dataclass
 
-from skywire_app import ErrorCode, Failure, Stream
+from skywire_app import ErrorCode, Failure
+
+from skywire_apps.mux.channel import Duplex
 
 # Bytes per read of a local connection; more than a full frame, less than the stream's high-water mark.
 CHUNK = 64 << 10
@@ -33,7 +35,7 @@ class _BrokenOff(Exception):
 
 
 async def relay(
-    stream: Stream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: float, first: bytes = b""
+    stream: Duplex, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle: float, first: bytes = b""
 ) -> Traffic:
     """Carry bytes both ways until both have ended; close the local connection, leave the stream to its owner.
 

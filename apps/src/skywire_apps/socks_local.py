@@ -1,4 +1,4 @@
-"""The proxy's near end: SOCKS5 with local programs, a stream of the network for each of their connections."""
+"""The proxy's near end: SOCKS5 with local programs, a channel on the loop to the exit for each of their connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from skywire_common.errors import DecodeError
 from skywire_apps import socks
 from skywire_apps.exit import ask
 from skywire_apps.exit_wire import Code, Do, Refused, Request
-from skywire_apps.listener import Dialler, listen, say_listening, tcp_server
+from skywire_apps.listener import listen, say_listening, tcp_server
+from skywire_apps.mux.trunk import Trunk
 from skywire_apps.relay import explain, relay, reset
 from skywire_apps.report import Report
 from skywire_apps.socks import Command, Login, Method, SocksRequest, Status, Target
@@ -87,8 +88,7 @@ class SocksProxy:
     async def run(self, name: str, version: str) -> None:
         """Serve until the node says stop; raises Failure if the node goes away."""
         config = self._config
-        async with App.setup(name, version) as app:
-            self._dialler = Dialler(app)
+        async with App.setup(name, version) as app, Trunk(app, config.exit, self._report) as self._trunk:
             await listen(
                 app,
                 lambda handler: tcp_server(config.listen, handler),
@@ -147,12 +147,12 @@ class SocksProxy:
 
         try:
             if request.command == Command.CONNECT:
-                async with self._dialler.stream(self._config.exit) as stream:
+                async with self._trunk.stream() as stream:
                     answer = await ask(stream, Request(Do.CONNECT, *request.target))
                     reply(Target(answer.host, answer.port))
                     await relay(stream, reader, writer, self._config.idle, client.rest)
             elif request.command == Command.UDP_ASSOCIATE:
-                async with self._dialler.stream(self._config.exit) as stream:
+                async with self._trunk.stream() as stream:
                     await ask(stream, Request(Do.UDP))
                     await associate(stream, request.target, reader, writer, self._config.idle, reply)
             else:

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from skywire_app import IncompleteRead, Stream
+from skywire_app import IncompleteRead
 from skywire_app.connection import News
 from skywire_common.errors import DecodeError
 
 from skywire_apps import socks
 from skywire_apps.access import Address
 from skywire_apps.exit_wire import LENGTH_SIZE, MAX_DATAGRAM, Refused
+from skywire_apps.mux.channel import Duplex
 from skywire_apps.names import Names
 from skywire_apps.socks import Target
 
@@ -52,7 +53,7 @@ async def _open(got: Got, host: str) -> asyncio.DatagramTransport:
 class Outbox:
     """Datagrams on their way into a stream; the newest are dropped when it is full."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Duplex) -> None:
         self._stream = stream
         self._queue: deque[bytes] = deque()
         self._news = News(asyncio.get_running_loop())
@@ -75,7 +76,7 @@ class Outbox:
             await self._stream.drain()
 
 
-async def read_packed(stream: Stream) -> tuple[Target, bytes]:
+async def read_packed(stream: Duplex) -> tuple[Target, bytes]:
     """Return the next datagram of a stream; raises IncompleteRead at its end, Failure, DecodeError."""
     size = int.from_bytes(await stream.readexactly(LENGTH_SIZE), "big")
     return socks.parse_packed(await stream.readexactly(size))
@@ -102,7 +103,7 @@ async def _until_one_ends(idle: float, outbox: Outbox, *works: Any) -> None:
 
 
 async def associate(
-    stream: Stream,
+    stream: Duplex,
     declared: Target,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
@@ -190,7 +191,7 @@ def _keep(kept: OrderedDict[Any, Any], key: object, value: object, most: int) ->
         kept.popitem(last=False)
 
 
-async def serve_association(stream: Stream, names: Names, idle: float) -> None:
+async def serve_association(stream: Duplex, names: Names, idle: float) -> None:
     """Carry an association's datagrams at the exit until its stream ends; raises Failure, DecodeError."""
     outbox = Outbox(stream)
     remote = _Remote(names, outbox)

@@ -3,7 +3,7 @@
     skywire-socksproxy-client KEY                            on 127.0.0.1:1080, by the socksproxy of node KEY
     curl --proxy socks5h://127.0.0.1:1080 https://example.org
 
-CONNECT and UDP ASSOCIATE. A connection is a loop of its own: it has its own windows, so none holds up another.
+CONNECT and UDP ASSOCIATE. All connections share one loop; each has its own windows there, so none holds up another.
 """
 
 from __future__ import annotations
