@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from skywire_common.errors import DecodeError, ErrorCode, Failure
 from skywire_common.keys import PublicKey
 
+from skywire_cli.failures import CliError
 from skywire_cli.output import console, json_wanted, print_json, table
 from skywire_cli.target import Target, listening, listens, not_running
 
@@ -21,6 +23,7 @@ Row = dict[str, Any]
 Cell = Callable[[Row], object]
 # Of a question that completes a word: nobody waits longer for a Tab.
 COMPLETE_S = 1.0
+_KEY_DIGITS = 66
 _Answer = TypeVar("_Answer")
 
 
@@ -35,6 +38,19 @@ class Key(click.ParamType[PublicKey]):
             return PublicKey.parse(str(value))
         except DecodeError as error:
             self.fail(str(error), param, ctx)
+
+
+def node_key(text: str, directory: Path) -> PublicKey:
+    """Read a public key, or the number of a node of the testnet in a directory; raises CliError, click.UsageError."""
+    if not text.isdecimal() or len(text) >= _KEY_DIGITS:
+        return Key().convert(text, None, click.get_current_context())
+    from skywire_cli.testnet.state import load
+
+    state = load(directory)
+    if state is None:
+        hint = "start one: skywire testnet up; or name nodes by their public keys"
+        raise CliError("NO_TESTNET", f"{text} would be a node of a testnet, and none runs in {directory}", hint)
+    return PublicKey.parse(state.node(int(text)).public_key)
 
 
 def ask(target: Target, question: Callable[[NodeAdmin], Awaitable[_Answer]]) -> _Answer:
@@ -93,7 +109,6 @@ def completing(
         from click.shell_completion import CompletionItem
         from skywire_common.errors import SkywireError
 
-        from skywire_cli.failures import CliError
         from skywire_cli.target import of_context
 
         async def within(admin: NodeAdmin) -> Sequence[str]:

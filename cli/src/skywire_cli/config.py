@@ -13,6 +13,7 @@ import click
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import console, json_wanted, print_json, table
+from skywire_cli.paths import NamedPath
 
 MODULES = {
     "node": "skywire_node",
@@ -29,9 +30,7 @@ _SAYS = {
 
 service_argument = click.argument("service", type=click.Choice(list(MODULES)))
 what_argument = click.argument("what", nargs=-1, required=True, metavar="[SERVICE] [FILE]")
-file_option = click.option(
-    "--config", "file", type=click.Path(path_type=Path, dir_okay=False), help="The file, if it is no argument."
-)
+file_option = click.option("--config", "file", type=NamedPath(dir_okay=False), help="The file, if it is no argument.")
 # A key that only this service has, and must have.
 _TELLING = {"node": "node", "database_url": "discovery", "transport_discovery": "setup-node"}
 
@@ -59,7 +58,7 @@ def config() -> None:
 
 @config.command()
 @service_argument
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("directory", type=NamedPath(file_okay=False))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="A dotted key and a value, JSON or text.")
 def new(service: str, directory: Path, changes: tuple[str, ...]) -> None:
     """Write a secret key and a configuration into DIRECTORY; what is there already is never overwritten.

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import click
+from skywire_common.keys import PublicKey
 
-from skywire_cli.asking import Key
+from skywire_cli.asking import node_key
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
-from skywire_cli.output import age, console, json_wanted, print_json, table
+from skywire_cli.output import age, console, counted, json_wanted, print_json, table
 from skywire_cli.target import check_address, directory_option
 
 if TYPE_CHECKING:
@@ -130,8 +131,11 @@ def _status_table(found: pb.GetStatusResponse) -> RenderableType:
         ("version", f"{found.build.version}, Python {found.build.python}, up {age(found.uptime_s)}"),
         ("public key", found.build.public_key.hex()),
         ("database", f"{found.database}, schema {found.schema or '?'} of {found.schema_wanted}"),
-        ("registered", f"{found.transports} transports, {found.nodes} nodes, {found.nodes_alive} of them alive"),
-        ("graph", f"{found.graph_transports} transports up between {found.graph_nodes} nodes"),
+        (
+            "registered",
+            f"{counted(found.transports, 'transport')}, {counted(found.nodes, 'node')}, {found.nodes_alive} alive",
+        ),
+        ("graph", f"{counted(found.graph_transports, 'transport')} up between {counted(found.graph_nodes, 'node')}"),
         ("revision", f"{found.revision}, known to be current {found.age_ms} ms ago"),
         ("watchers", found.watchers),
     ]
@@ -139,12 +143,14 @@ def _status_table(found: pb.GetStatusResponse) -> RenderableType:
 
 
 @discovery.command()
-@click.option("--node", "node", type=Key(), help="Only transports of this node.")
+@click.option("--node", "named", help="Only transports of this node: its key, or its number in a testnet.")
 @click.option("--up", is_flag=True, help="Only those that are up.")
 @_options
-def transports(node: bytes | None, up: bool) -> Look:
+def transports(named: str | None, up: bool) -> Look:
     """List transports and what their edges say of them."""
     from skywire_cli.shown import plain
+
+    node = _key(named) if named is not None else None
 
     async def look(channel: RpcChannel) -> Shown:
         found = await (_all_transports(channel) if node is None else _transports_of(channel, node))
@@ -188,7 +194,7 @@ def _transport_table(found: Sequence[pb.TransportStatus]) -> RenderableType:
         edges = " ".join(edge.hex()[:8] for edge in entry.edges)
         rows.append((UUID(bytes=entry.transport_id), entry.type, edges, state, said, _time(one.entry.registered)))
     up = sum(one.is_up for one in found)
-    title = f"{len(found)} transports, {up} up" + (f"; the first {MAX_ROWS}" if len(found) > MAX_ROWS else "")
+    title = f"{counted(len(found), 'transport')}, {up} up{_cut(found)}"
     return table(title, ("transport", "type", "edges", "state", "edges say", "registered"), rows)
 
 
@@ -227,33 +233,45 @@ def _node_table(found: Sequence[pb.ListNodesResponse.Node]) -> RenderableType:
         for one in found[:MAX_ROWS]
     ]
     alive = sum(one.alive for one in found)
-    title = f"{len(found)} nodes, {alive} alive" + (f"; the first {MAX_ROWS}" if len(found) > MAX_ROWS else "")
+    title = f"{counted(len(found), 'node')}, {alive} alive{_cut(found)}"
     return table(title, ("node", "state", ">last heard", ">up", ">online today", "endpoints"), rows)
 
 
 @discovery.command()
-@click.argument("source", type=Key(), metavar="FROM")
-@click.argument("target", type=Key(), metavar="TO")
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
 @click.option("--count", type=click.IntRange(1, 16), default=5, show_default=True, help="How many at most.")
 @_options
-def routes(source: bytes, target: bytes, count: int) -> Look:
-    """Show routes between two nodes, disjoint ones first (`skywire route find` has more options)."""
+def routes(source: str, target: str, count: int) -> Look:
+    """Show routes between two nodes, disjoint ones first (`skywire route find` has more options).
+
+    FROM and TO are public keys, or numbers of a testnet's nodes.
+    """
     from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 
     from skywire_cli.shown import path as shown_path
     from skywire_cli.shown import plain
 
+    request = pb.FindRoutesRequest(from_key=_key(source), to_key=_key(target), count=count)
+
     async def look(channel: RpcChannel) -> Shown:
-        request = pb.FindRoutesRequest(from_key=source, to_key=target, count=count)
         method = f"{PACKAGE}RouteFinder/FindRoutes"
         found = await channel.call(method, request, pb.FindRoutesResponse, timeout=TIMEOUT, signed=False)
         rows = [
             (number, len(pair.forward.hops), shown_path(pair.forward)) for number, pair in enumerate(found.routes, 1)
         ]
-        title = f"{len(rows)} routes, in a graph {found.age_ms} ms old"
+        title = f"{counted(len(rows), 'route')}, in a graph {found.age_ms} ms old"
         return Shown(plain(found), lambda: table(title, (">", ">hops", "nodes"), rows))
 
     return look
+
+
+def _cut(found: Sequence[object]) -> str:
+    return f"; the first {MAX_ROWS}" if len(found) > MAX_ROWS else ""
+
+
+def _key(text: str) -> PublicKey:
+    return node_key(text, click.get_current_context().params["directory"])
 
 
 def _time(seconds: int) -> str:

@@ -12,6 +12,8 @@ import click
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
+from skywire_cli.paths import NamedPath
+from skywire_cli.target import check_address
 
 if TYPE_CHECKING:
     from skywire_common.rpc.client import RpcChannel
@@ -22,7 +24,7 @@ TIMEOUT = 5.0
 AGAIN_S = 0.2
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 -- not to bind
 
-file_option = click.Path(path_type=Path, dir_okay=False, exists=True)
+file_option = NamedPath(dir_okay=False, exists=True)
 
 
 @click.command(cls=JsonCommand)
@@ -48,6 +50,7 @@ def health(
     """
     from skywire_common.runtime.config import TlsFiles
 
+    check_address(address)
     host, _, port = address.rpartition(":")
     place = f"{_EVERYWHERE.get(host, host)}:{port}"
     tls = TlsFiles(certificate=certificate, key=key, ca=ca) if ca or certificate or key else None

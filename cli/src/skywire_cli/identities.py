@@ -17,6 +17,7 @@ import click
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import json_wanted, print_json
+from skywire_cli.paths import NamedPath
 
 KEY_FILE = "secret.key"
 PUBLIC = "public"
@@ -31,7 +32,7 @@ def identities() -> None:
 
 
 @identities.command()
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("directory", type=NamedPath(file_okay=False))
 @click.argument("names", nargs=-1, required=True)
 def make(directory: Path, names: tuple[str, ...]) -> None:
     """Make DIRECTORY/NAME/secret.key for each NAME that has none, and DIRECTORY/public/NAME.
@@ -47,7 +48,7 @@ def make(directory: Path, names: tuple[str, ...]) -> None:
 
 
 @identities.command()
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("directory", type=NamedPath(file_okay=False, exists=True))
 def kubernetes(directory: Path) -> None:
     """Print DIRECTORY's keys as Secrets and its public keys as a ConfigMap, for `kubectl apply -f -`.
 

@@ -17,6 +17,7 @@ from skywire_cli.config import ask_service, service_argument
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
+from skywire_cli.paths import NamedPath
 
 SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 USER_DIRECTORY = Path("~/.config/systemd/user")
@@ -43,13 +44,11 @@ class Unit(NamedTuple):
 
 @click.command("install-service", cls=JsonCommand)
 @service_argument
-@click.option(
-    "--config", "file", type=click.Path(path_type=Path, dir_okay=False, exists=True), required=True, help="Its file."
-)
+@click.option("--config", "file", type=NamedPath(dir_okay=False, exists=True), required=True, help="Its file.")
 @click.option(
     "--dir",
     "directory",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=NamedPath(file_okay=False),
     help="Where to write the unit [default: /etc/systemd/system; with --user ~/.config/systemd/user].",
 )
 @click.option("--user", "of_user", is_flag=True, help="A unit of your own systemd instead of the system's.")

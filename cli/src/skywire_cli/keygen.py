@@ -11,6 +11,7 @@ from skywire_cli.asking import done
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
+from skywire_cli.paths import NamedPath
 
 
 def write_key_file(path: Path) -> str:
@@ -33,7 +34,7 @@ def write_token_file(path: Path) -> None:
 
 
 @click.command(cls=JsonCommand)
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), default=Path("secret.key"))
+@click.argument("file", type=NamedPath(dir_okay=False), default=Path("secret.key"))
 @click.option("--token", is_flag=True, help="Make a token for interfaces.admin_remote instead; it is not printed.")
 def keygen(file: Path, token: bool) -> None:
     """Write a new secret key to FILE (default secret.key, mode 0600) and print its public key."""

@@ -9,25 +9,28 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted
+from skywire_cli.paths import NamedPath
 from skywire_cli.target import Target, target_options
 
 UNIT = "skywire-node"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _COLOUR = {"warning": "yellow", "error": "red", "critical": "red"}
 _POLL = 0.2
+# A record of a node is some hundred characters, with a traceback a few thousand.
+MAX_LINE = 1 << 16
 _FIRST = ("timestamp", "level", "event")
 
 
 @click.command(cls=JsonCommand)
 @target_options
-@click.option("--file", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="The log, if it is a file.")
+@click.option("--file", type=NamedPath(dir_okay=False, exists=True), help="The log, if it is a file.")
 @click.option("--unit", default=UNIT, show_default=True, help="The systemd unit whose journal is read otherwise.")
 @click.option("--app", help="Only what this app printed.")
 @click.option("--level", type=click.Choice(LEVELS[:4]), default="debug", help="Only from this level up.")
@@ -54,7 +57,7 @@ def chosen(raw: Iterable[str], app: str | None, level: str) -> Iterator[str]:
     for line in raw:
         record = _record(line)
         if record is None:
-            if app is None and line.strip():
+            if app is None and line.strip() and _is_text(line):
                 yield line.rstrip("\n")  # not the logger's: the interpreter's last words, perhaps
             continue
         if app is not None and not (record.get("app") == app and "line" in record):
@@ -97,19 +100,33 @@ def _file_of(target: Target) -> Path | None:
 
 
 def _of_file(path: Path, follow: bool) -> Iterator[str]:
+    if path.is_char_device() or path.is_block_device():
+        raise CliError("INVALID_INPUT", f"{path} is a device, not a log", "name the file that the node writes to")
     with path.open(errors="replace") as file:
-        part = ""
-        while True:
-            for text in file:
-                part += text
-                if part.endswith("\n"):
-                    yield part
-                    part = ""
+        yield from _lines(file, follow)
+
+
+def _lines(file: TextIO, follow: bool) -> Iterator[str]:
+    """Read whole lines; of one longer than MAX_LINE the beginning."""
+    part = ""
+    while True:
+        piece = file.readline(MAX_LINE)
+        if not piece:
             if not follow:
                 break
             time.sleep(_POLL)
-        if part:
-            yield part
+            continue
+        part = (part + piece)[: MAX_LINE + 1]
+        if piece.endswith("\n"):
+            yield part if part.endswith("\n") else f"{part[:MAX_LINE]}…\n"
+            part = ""
+    if part:
+        yield part if len(part) <= MAX_LINE else f"{part[:MAX_LINE]}…"
+
+
+def _is_text(line: str) -> bool:
+    """Say whether a line was meant for people: letters and signs, tabs, the colours of a terminal, no more."""
+    return "\ufffd" not in line and all(sign.isprintable() or sign in "\t\r\n\x1b" for sign in line)
 
 
 def _of_journal(unit: str, follow: bool) -> Iterator[str]:

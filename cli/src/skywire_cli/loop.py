@@ -54,12 +54,13 @@ def trace(target: Target, loop_id: str, standby: bool, seconds: float) -> int:
     """
     from skywire_cli.shown import plain
 
-    async def question(admin: NodeAdmin) -> pb.TraceLoopResponse:
-        return await admin.trace_loop((await find(admin, loop_id)).loop_id, seconds, standby=standby)
+    async def question(admin: NodeAdmin) -> tuple[pb.Loop, pb.TraceLoopResponse]:
+        found = await find(admin, loop_id)
+        return found, await admin.trace_loop(found.loop_id, seconds, standby=standby)
 
-    answer = ask(target, question)
+    traced, answer = ask(target, question)
     if json_wanted():
-        print_json(plain(answer))
+        print_json({**plain(answer), "loop_id": traced.loop_id.hex(), "state": traced.state, "why": traced.reason})
     else:
         columns = (
             "hop",
@@ -74,10 +75,12 @@ def trace(target: Target, loop_id: str, standby: bool, seconds: float) -> int:
             ">packets",
             ">idle",
         )
-        console().print(table("route", columns, [_hop(index, hop) for index, hop in enumerate(answer.hops)]))
+        why = f": {traced.reason}" if traced.reason else ""
+        title = f"route of loop {traced.loop_id.hex()[:_ID_SHOWN]}, which is {traced.state}{why}"
+        console().print(table(title, columns, [_hop(index, hop) for index, hop in enumerate(answer.hops)]))
         click.echo("arrived" if answer.arrived else answer.reason)
         if answer.forged:
-            click.echo(f"{answer.forged} answers were not authentic", err=True)
+            click.echo(f"answers that were not authentic: {answer.forged}", err=True)
     return Exit.OK if answer.arrived else Exit.CHECK_FAILED
 
 
@@ -133,7 +136,7 @@ def explain(target: Target, loop_id: str) -> None:
     ]
     console().print(table(title, ("at", ">after", "what", "set-up", ""), rows))
     if story.left_out:
-        click.echo(f"{story.left_out} events in the middle were not kept")
+        click.echo(f"events in the middle that were not kept: {story.left_out}")
 
 
 def _clock(at_ms: int) -> str:

@@ -82,6 +82,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     return made
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number with its noun: `1 transport`, `2 transports`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def size(count: float) -> str:
     """Return bytes for people: `1.5 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
-from skywire_common.keys import PublicKey
 
-from skywire_cli.asking import Key
+from skywire_cli.asking import node_key
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
-from skywire_cli.output import console, json_wanted, print_json, table
+from skywire_cli.output import console, counted, json_wanted, print_json, table
 from skywire_cli.target import check_address, directory_option
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 DISCOVERY_VARIABLE = "SKYWIRE_DISCOVERY"
 TIMEOUT = 5.0
-_KEY_DIGITS = 66
 
 
 @click.group(cls=JsonGroup)
@@ -58,16 +56,18 @@ def find(
     """
     from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 
-    state = _testnet(directory)
+    from skywire_cli.testnet.state import load
+
     request = pb.FindRoutesRequest(
-        from_key=_key(source, state),
-        to_key=_key(target, state),
+        from_key=node_key(source, directory),
+        to_key=node_key(target, directory),
         min_hops=min_hops,
         max_hops=max_hops,
         count=count,
-        avoid_nodes=[_key(text, state) for text in avoid_nodes],
+        avoid_nodes=[node_key(text, directory) for text in avoid_nodes],
         avoid_transports=[avoided.bytes for avoided in avoid_transports],
     )
+    state = load(directory)
     if discovery:
         check_address(discovery)
     address = discovery or (state.discovery().interfaces["grpc"] if state is not None else "")
@@ -109,19 +109,5 @@ def _print(answer: pb.FindRoutesResponse, state: State | None) -> None:
         for direction, path in (("there", pair.forward), ("back", pair.reverse))
         for hop in path.hops
     ]
-    title = f"{len(answer.routes)} found, in a graph {answer.age_ms} ms old"
+    title = f"{counted(len(answer.routes), 'route')}, in a graph {answer.age_ms} ms old"
     console().print(table(title, ("route", ">hops", "from", "to", "transport"), rows))
-
-
-def _testnet(directory: Path) -> State | None:
-    from skywire_cli.testnet.state import load
-
-    return load(directory)
-
-
-def _key(text: str, state: State | None) -> PublicKey:
-    if text.isdecimal() and len(text) < _KEY_DIGITS:
-        if state is None:
-            raise click.BadParameter(f"{text} would be a node of a testnet, and none runs here")
-        return PublicKey.parse(state.node(int(text)).public_key)
-    return Key().convert(text, None, click.get_current_context())

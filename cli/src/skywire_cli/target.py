@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from skywire_cli.failures import CliError
+from skywire_cli.paths import NamedPath
 
 if TYPE_CHECKING:
     from skywire_common.runtime.config import TlsFiles
@@ -70,6 +71,8 @@ class Target(NamedTuple):
             hint = "run it there; `skywire node`, `status`, `top` and `loop` work from anywhere"
             raise CliError("USAGE", "this needs the machine that the node runs on, not --remote", hint)
         if self.socket is not None and self.number is None:
+            if self.socket.exists() and not self.socket.is_socket():
+                raise click.BadParameter(f"{self.socket} is no socket", param_hint="--socket")
             return self.socket
         from skywire_cli.testnet.state import load
 
@@ -128,6 +131,10 @@ def listens(socket: Path) -> bool:
             probe.connect(str(socket))
         except TimeoutError:
             return True  # somebody does, and is busy
+        except PermissionError as error:
+            raise CliError(
+                "FILE", f"{socket}: {error.strerror}", "it is for the user alone who runs the node"
+            ) from error
         except OSError as error:
             return error.errno == errno.EAGAIN  # so many wait already
     return True
@@ -150,7 +157,7 @@ def directory_option(command: _Command) -> _Command:
     return click.option(
         "--dir",
         "directory",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=NamedPath(file_okay=False),
         envvar=DIRECTORY_VARIABLE,
         default=DEFAULT_DIRECTORY,
         show_default=True,
@@ -168,7 +175,7 @@ def target_options(command: _Command) -> _Command:
     named = click.option("--node", "number", type=click.IntRange(min=1), help="Number of a testnet's node [1].")
     socket = click.option(
         "--socket",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=NamedPath(dir_okay=False),
         envvar=SOCKET_VARIABLE,
         help=f"NodeAdmin's unix socket [{SOCKET_VARIABLE}].",
     )
@@ -180,13 +187,13 @@ def target_options(command: _Command) -> _Command:
     )
     bearer = click.option(
         "--token-file",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=NamedPath(dir_okay=False),
         envvar=TOKEN_VARIABLE,
         help=f"The token of --remote, mode 0600 [{TOKEN_VARIABLE}].",
     )
     ca = click.option(
         "--ca",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=NamedPath(dir_okay=False),
         envvar=CA_VARIABLE,
         help=f"PEM file of the authorities to believe [default: the system's; {CA_VARIABLE}].",
     )

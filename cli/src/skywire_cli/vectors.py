@@ -10,6 +10,7 @@ import click
 from skywire_cli.failures import Exit
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import console, json_wanted, print_json, table
+from skywire_cli.paths import NamedPath
 
 if TYPE_CHECKING:
     from skywire_common.vectors.check import SectionResult
@@ -21,7 +22,7 @@ def vectors() -> None:
 
 
 @vectors.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=NamedPath(exists=True, dir_okay=False))
 def check(file: Path) -> int:
     """Run every vector of FILE against this code; exit code 1 if anything differs.
 

@@ -115,9 +115,9 @@ async def test_transports_are_watched_live(discovery: DiscoveryProcess, shown: s
             await target.say(keys["a"], [(transport, False)])
             await reads(ours, lambda text: not documents(text)[-1][0]["is_up"] if documents(text) else False)
         else:
-            await reads(ours, lambda text: str(transport) in text and "1 transports, 1 up" in text)
+            await reads(ours, lambda text: str(transport) in text and "1 transport, 1 up" in text)
             await target.say(keys["a"], [(transport, False)])
-            await reads(ours, lambda text: "1 transports, 0 up" in text)
+            await reads(ours, lambda text: "1 transport, 0 up" in text)
         process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(process.wait, WATCH_S) == 130
     finally:

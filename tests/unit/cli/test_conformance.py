@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -150,3 +151,11 @@ def test_the_name_of_an_app_is_its_files_or_its_own(tmp_path: Path) -> None:
     assert (kit.identified(Subject(link)).name, kit.identified(Subject(link)).version) == ("echo", "2.1")
     own = kit.identified(Subject(BROKEN, ("wrong-name",)))
     assert own.name == "another", "what Init says is what a config has to say"
+
+
+def test_a_program_is_found_as_a_shell_finds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "echo-of-the-wiki").symlink_to(WIKI)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    line = ["--json", "app-conformance", "--case", "init", "--name", "echo", "--version", "1.0", "echo-of-the-wiki"]
+    document = json.loads(CliRunner().invoke(cli, line, standalone_mode=False).output)
+    assert document["passed"] and document["program"] == str(tmp_path / "echo-of-the-wiki")

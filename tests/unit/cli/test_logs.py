@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from skywire_cli.logs import MAX_LINE
 from skywire_cli.main import run
 from skywire_cli.top import rated, render
 
@@ -43,6 +44,16 @@ def test_what_is_asked_for_is_picked(capsys: pytest.CaptureFixture[str], log: Pa
     assert [line for line in shown(capsys, log, "--level", "warning") if line.startswith("T3")] == ["T3 error   broken"]
     assert shown(capsys, log, "--lines", "1") == ["Killed"]
     assert json.loads(shown(capsys, log, "--app", "chat", "--json")[0])["line"] == "hello you"
+
+
+def test_what_is_no_log_neither_hangs_nor_fills_the_screen(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["logs", "--file", "/dev/urandom", "--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["message"] == "/dev/urandom is a device, not a log"
+    file = tmp_path / "odd.log"
+    binary = bytes(range(256)) * 100
+    file.write_bytes(binary + b"\nlast words\n" + b"x" * (3 * MAX_LINE) + b"\n" + b"y" * (2 * MAX_LINE))
+    lines = shown(capsys, file)
+    assert lines == ["last words", "x" * MAX_LINE + "…", "y" * MAX_LINE + "…"]
 
 
 def row(key: str, sent: int, received: int) -> dict[str, Any]:

@@ -33,7 +33,9 @@ class Played(pb_grpc.NodeAdminServicer):
         self.reason = ""
 
     async def ListLoops(self, request: pb.ListLoopsRequest, context: Any) -> pb.ListLoopsResponse:
-        return pb.ListLoopsResponse(loops=[pb.Loop(loop_id=LOOP_ID), pb.Loop(loop_id=bytes(16))])
+        return pb.ListLoopsResponse(
+            loops=[pb.Loop(loop_id=LOOP_ID, state="PAUSED", reason="its route is gone"), pb.Loop(loop_id=bytes(16))]
+        )
 
     async def TraceLoop(self, request: pb.TraceLoopRequest, context: Any) -> pb.TraceLoopResponse:
         self.traced.append(request)
@@ -94,6 +96,7 @@ async def test_a_trace_is_a_table_of_hops(node: tuple[Played, str], capsys: pyte
         "470 µs",
         "2.0 KiB",
         "arrived",
+        "a0a1a2a3, which is PAUSED: its route is gone",
     ):
         assert text in said
     (asked,) = played.traced
@@ -108,7 +111,7 @@ async def test_a_trace_that_stops_says_where_and_fails(
     assert await skywire("loop", "trace", "a0a1", "--socket", socket) == Exit.CHECK_FAILED
     said = capsys.readouterr()
     assert played.reason in said.out
-    assert "1 answers were not authentic" in said.err
+    assert "answers that were not authentic: 1" in said.err
 
 
 async def test_a_trace_as_json(node: tuple[Played, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,6 +120,7 @@ async def test_a_trace_as_json(node: tuple[Played, str], capsys: pytest.CaptureF
     said = json.loads(capsys.readouterr().out)
     assert [hop["status"] for hop in said["hops"]] == ["PASSED_ON", "ARRIVED"]
     assert said["hops"][0]["public_key"] == str(NODE.public)
+    assert (said["loop_id"], said["state"], said["why"]) == (LOOP_ID.hex(), "PAUSED", "its route is gone")
 
 
 async def test_a_life(node: tuple[Played, str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +134,7 @@ async def test_a_life(node: tuple[Played, str], capsys: pytest.CaptureFixture[st
         "2026-01-01 00:00:00.035",
         "+0.035 s",
         "set-up",
-        "2 events in",
+        "not kept: 2",
     ):
         assert text in said
     assert await skywire("loop", "explain", "a0a1", "--socket", socket, "--json") == Exit.OK

@@ -44,7 +44,7 @@ def test_every_command_has_a_page_of_help(capsys: pytest.CaptureFixture[str]) ->
         (["testnet", "status", "--dir", "no/such/testnet"], 3, "NO_TESTNET"),
         (["testnet", "down", "--dir", "no/such/testnet"], 3, "NO_TESTNET"),
         (["testnet", "up", "--nodes", "2", "--topology", "ring", "--dir", "no/such/testnet"], 2, "REFUSED"),
-        (["route", "find", "1", "2", "--dir", "no/such/testnet"], 2, "USAGE"),
+        (["route", "find", "1", "2", "--dir", "no/such/testnet"], 3, "NO_TESTNET"),
         (["route", "find", "02" * 33, "03" * 33, "--dir", "no/such/testnet"], 3, "NO_DISCOVERY"),
         (["route", "find", "02" * 33, "03" * 33, "--discovery", "127.0.0.1:1"], 3, "UNAVAILABLE"),
         (["node", "transports", "add", "zz"], 2, "USAGE"),

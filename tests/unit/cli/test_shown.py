@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 from skywire.common.v1 import common_pb2
 from skywire.node.v1 import node_admin_pb2 as pb
-from skywire_cli.output import age, size
+from skywire_cli.output import age, counted, size
 from skywire_cli.shown import path, plain, rule
 from skywire_cli.target import Target
 from skywire_common.curve import SecretKey
@@ -73,6 +73,10 @@ def test_sizes_for_people(count: int, text: str) -> None:
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert age(seconds) == text
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(number, "transport") for number in (0, 1, 2)] == ["0 transports", "1 transport", "2 transports"]
 
 
 def test_socket_is_what_was_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import click
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import console, json_wanted, print_json, table
+from skywire_cli.paths import NamedPath
 
 if TYPE_CHECKING:
     from skywire_cli.conformance.run import Result, Subject
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     cls=JsonCommand,
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
-@click.argument("program", required=False, type=click.Path(path_type=Path))
+@click.argument("program", required=False, type=NamedPath())
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "--name", default="", help="The app's name in a node's config; without it what its file or its Init says."
@@ -57,9 +59,7 @@ def app_conformance(
         return Exit.OK
     if program is None:
         raise click.UsageError("Missing argument 'PROGRAM'.")
-    if not program.is_file() or not os.access(program, os.X_OK):
-        raise CliError("INVALID_INPUT", f"{program} is no program", "make it executable: chmod +x")
-    subject = run.identified(run.Subject(program, arguments, name, version, patience, quiet))
+    subject = run.identified(run.Subject(_found(program), arguments, name, version, patience, quiet))
     results = run.run(subject, cases, jobs)
     failed = any(result.verdict is run.Verdict.FAIL for result in results)
     if json_wanted():
@@ -67,6 +67,16 @@ def app_conformance(
     else:
         _print(subject, results)
     return Exit.CHECK_FAILED if failed else Exit.OK
+
+
+def _found(program: Path) -> Path:
+    """Return a program's file: as it is named, else where the shell would find it; raises CliError."""
+    found = shutil.which(program) if not program.exists() and program.name == str(program) else None
+    file = Path(found) if found is not None else program
+    if not file.is_file() or not os.access(file, os.X_OK):
+        hint = "make it executable: chmod +x" if file.is_file() else "name its file, or a program on the PATH"
+        raise CliError("INVALID_INPUT", f"{program} is no program", hint)
+    return file
 
 
 def _list() -> None:

@@ -13,6 +13,7 @@ from skywire_common.errors import SkywireError
 from skywire_cli.failures import CliError, Exit, explain
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import console, json_wanted, print_json, size, table
+from skywire_cli.paths import NamedPath
 from skywire_cli.testnet.plan import Topology
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ _NOT_OF_THE_DEMO = (Exit.INTERRUPTED, Exit.USAGE, Exit.CONFLICT, Exit.MACHINE)
     show_default=True,
     help="A diamond whose nodes are killed on the way, or a line of which all live.",
 )
-@click.option(
-    "--dir", "directory", type=click.Path(path_type=Path, file_okay=False), help="Where [default: a temporary one]."
-)
+@click.option("--dir", "directory", type=NamedPath(file_okay=False), help="Where [default: a temporary one].")
 @click.option("--keep", is_flag=True, help="Keep configs, logs and files for a look afterwards.")
 def demo(mebibytes: int, pings: int, nodes: int, topology: str, directory: Path | None, keep: bool) -> int:
     """Send a file through a diamond of nodes and kill the one in use half-way; ping, and kill a setup node; then send

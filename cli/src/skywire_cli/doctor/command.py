@@ -12,6 +12,7 @@ from skywire_common.errors import SkywireError
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
+from skywire_cli.paths import NamedPath
 from skywire_cli.target import Target, target_options
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--config",
     "file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=NamedPath(dir_okay=False),
     help="The node's configuration [default: that of the testnet's node, or of ~/.skywire/node].",
 )
 @click.option("--fix", is_flag=True, help="Repair what can be repaired without taking anything from anybody.")
