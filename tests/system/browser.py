@@ -33,10 +33,11 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    "--no-proxy-server",
     "--force-prefers-no-reduced-motion",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
+# Nothing but this machine is looked up, and no proxy asked.
+_DIRECT = ("--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1, EXCLUDE localhost")
+
 # Put the two descriptors where the browser looks for them, and become the browser.
 _BECOME = """
 import fcntl, os, sys
@@ -179,8 +180,13 @@ class Page:
 
 
 @asynccontextmanager
-async def browsing() -> AsyncIterator[Browser]:
-    """Run a browser with a profile of its own."""
+async def browsing(proxy: str = "") -> AsyncIterator[Browser]:
+    """Run a browser with a profile of its own; with a proxy all pages come by it, and it looks all names up."""
+    way = _DIRECT
+    if proxy:
+        # A browser would rather go to this machine by itself.
+        rules = ("--proxy-bypass-list=<-loopback>", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1")
+        way = (f"--proxy-server={proxy}", *rules)
     path = found()
     assert path is not None
     profile = Path(tempfile.mkdtemp(prefix="sw-browser"))
@@ -193,6 +199,7 @@ async def browsing() -> AsyncIterator[Browser]:
         str(from_browser[1]),
         path,
         *_FLAGS,
+        *way,
         f"--user-data-dir={profile}",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from skywire_apps import socks
 from skywire_apps.socks import Method, Target
 from skywire_cli.testnet.network import Testnet
 from skywire_cli.testnet.plan import AppPlan, Topology, plan
+from system.browser import browsing, found
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 FORWARD_PORT, SOCKS_PORT, SSH_PORT = 21, 3, 2
@@ -66,9 +67,34 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
         writer.close()
 
 
+PICTURES = 40
+# What a page on the web has: a style, a script that asks for more, many pictures.
+SITE = {
+    "/site": (
+        "text/html",
+        b"<!doctype html><title>a site</title><link rel=icon href=data:,><link rel=stylesheet href=/style><h1>Site</h1>"
+        + b"".join(b"<img alt='' src=/picture?%d>" % number for number in range(PICTURES))
+        + b"<p id=said></p><script src=/script></script>",
+    ),
+    "/style": ("text/css", b"h1 { color: rgb(1, 2, 3) }"),
+    "/script": (
+        "text/javascript",
+        b"fetch('/').then(r => r.text()).then(t => document.getElementById('said').append(t))",
+    ),
+    "/picture": ("image/svg+xml", b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>" + b" " * 20_000),
+}
+
+
 async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+    try:
+        path = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1].decode()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        # Browsers connect ahead, and leave.
+        writer.close()
+        return
+    kind, body = SITE.get(path.partition("?")[0], ("text/plain", b"hello"))
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    writer.write(head.encode() + body)
     writer.close()
 
 
@@ -92,7 +118,8 @@ async def bed() -> AsyncIterator[Bed]:
     (place / "password").write_text(PASSWORD + "\n")
 
     def app(name: str, port: int, *args: str) -> AppPlan:
-        command = (sys.executable, "-m", f"skywire_apps.{name.replace('-', '_')}")
+        program = "socksproxy_client" if name == "browse" else name.replace("-", "_")
+        command = (sys.executable, "-m", f"skywire_apps.{program}")
         return AppPlan(name, "1.0", port, command, args, auto_start=True)
 
     login = ("--user", "bob", "--password-file", str(place / "password"))
@@ -103,6 +130,8 @@ async def bed() -> AsyncIterator[Bed]:
         app(
             "socksproxy-client", 0, "{node2}", "--listen", "127.0.0.1:0", "--output", str(place / "socks.json"), *login
         ),
+        # Browsers give no password to a SOCKS proxy.
+        app("browse", 0, "{node2}", "--listen", "127.0.0.1:0", "--output", str(place / "browse.json")),
     )
     far = (
         app("forward", FORWARD_PORT, "serve", "--target", f"127.0.0.1:{service.echo}"),
@@ -116,7 +145,9 @@ async def bed() -> AsyncIterator[Bed]:
                 for node in net.nodes:
                     while any(one.state != "READY" for one in await node.admin.apps()):
                         await asyncio.sleep(0.05)
-                while not all((place / name).exists() for name in ("forward.json", "socks.json", "ssh.sock")):
+                while not all(
+                    (place / name).exists() for name in ("forward.json", "socks.json", "browse.json", "ssh.sock")
+                ):
                     await asyncio.sleep(0.05)
             yield made
             for node in net.nodes:
@@ -186,6 +217,22 @@ async def test_curl_is_told_why_not(bed: Bed) -> None:
     assert "is not allowed by this exit" in bed.log()
 
 
+@pytest.mark.skipif(found() is None, reason="no Chromium on this machine: apt-get install chromium")
+async def test_a_browser_through_the_proxy_by_a_name_that_only_the_exit_looks_up(bed: Bed) -> None:
+    host, port = bed.near("browse")
+    async with browsing(proxy=f"socks5://{host}:{port}") as browser:
+        shown = await browser.page(f"http://localhost:{bed.service.page}/site")
+        await shown.until("document.getElementById('said').textContent === 'hello'")
+        assert await shown.js("getComputedStyle(document.querySelector('h1')).color") == "rgb(1, 2, 3)"
+        assert await shown.js("[...document.images].filter((one) => one.naturalWidth === 9).length") == PICTURES
+        assert await shown.js("document.title") == "a site"
+        assert browser.errors == []
+        loops = await bed.net.nodes[0].admin.loops()
+        assert len([loop for loop in loops if loop.app == "browse"]) == 1
+        await shown.ask("Page.navigate", url=f"http://127.0.0.9:{bed.service.page}/")
+        await shown.until("document.body.innerText.includes('ERR_SOCKS_CONNECTION_FAILED')")
+
+
 @contextmanager
 def closed_port() -> Iterator[int]:
     """A port that nobody listens on, held so that nobody else gets it."""
@@ -211,13 +258,43 @@ async def ask_proxy(
     return reader, writer, found[0]
 
 
-async def test_two_hundred_connections_at_once_and_one_that_does_not_read_holds_up_none(bed: Bed) -> None:
+async def loops_of_the_proxy(bed: Bed) -> list[bytes]:
+    """Return the loops of the first node that the proxy has there, by the node's own count."""
+    loops = await bed.net.nodes[0].admin.loops()
+    return [loop.loop_id for loop in loops if loop.app == "socksproxy-client"]
+
+
+async def test_two_hundred_connections_at_once_on_one_loop_and_those_that_do_not_read_hold_up_none(bed: Bed) -> None:
     target = Target("127.0.0.1", bed.service.echo)
-    _, stuck, _ = await ask_proxy(bed, 1, target)
-    stuck.write(bytes(20_000_000))  # its echo is never read
     opened = await asyncio.gather(*(ask_proxy(bed, 1, target) for _ in range(200)))
-    await asyncio.gather(*(echoed(reader, writer, os.urandom(3_000)) for reader, writer, _ in opened))
-    stuck.transport.abort()
+    try:
+        stuck = [writer for _, writer, _ in opened[:20]]
+        for writer in stuck:
+            writer.write(bytes(1_000_000))  # its echo is never read
+        assert len(await loops_of_the_proxy(bed)) == 1
+        await asyncio.gather(*(echoed(reader, writer, os.urandom(3_000)) for reader, writer, _ in opened[20:]))
+        await echoed(*(await ask_proxy(bed, 1, target))[:2], os.urandom(5_000_000))
+        assert len(await loops_of_the_proxy(bed)) == 1
+        assert not any(writer.is_closing() for writer in stuck)
+    finally:
+        for _, writer, _ in opened:
+            writer.transport.abort()
+
+
+async def test_a_loop_that_is_closed_ends_its_connections_and_the_next_one_has_another(bed: Bed) -> None:
+    target = Target("127.0.0.1", bed.service.echo)
+    opened = [await ask_proxy(bed, 1, target) for _ in range(3)]
+    (before,) = await loops_of_the_proxy(bed)
+    await bed.net.nodes[0].admin.close_loop(before)
+    for reader, writer, _ in opened:
+        with pytest.raises(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(1), WITHIN)
+            pytest.fail("something came")
+        writer.close()
+    reader, writer, _ = await ask_proxy(bed, 1, target)
+    await echoed(reader, writer, b"by another loop")
+    (after,) = await loops_of_the_proxy(bed)
+    assert after != before
 
 
 async def test_datagrams_through_the_proxy(bed: Bed) -> None:
@@ -407,6 +484,9 @@ async def test_who_may_not_log_in_is_told_so_and_may_once_the_file_says_so(bed: 
 
 
 async def test_nothing_is_left_of_any_connection(bed: Bed) -> None:
+    # Loops that carry many connections wait for the next for a while; they end with their apps.
+    for name in ("forward", "socksproxy-client", "browse"):
+        await bed.net.nodes[0].admin.stop_app(name)
     async with asyncio.timeout(WITHIN):
         for node in bed.net.nodes:
             while (said := await node.admin.summary()).loops + said.rules:

@@ -57,7 +57,7 @@ class Exit:
         associate: Associate | None = None,
     ) -> None:
         """`nodes` may use this exit, all if it is empty; `target` is for clients that name none."""
-        self._access = access
+        self._names = Names(access)
         self._nodes = nodes
         self._limits = limits
         self._report = report
@@ -68,7 +68,6 @@ class Exit:
 
     async def run(self, name: str, version: str) -> None:
         """Serve until the node says stop; raises Failure if the node goes away."""
-        self._names = Names(self._access)
         async with App.setup(name, version) as app:
             await app.serve(self.take)
 
