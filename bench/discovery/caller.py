@@ -78,16 +78,16 @@ class Callers:
 
     def __init__(self, address: str, audience: PublicKey, entries: int) -> None:
         self.secrets = [SecretKey.generate() for _ in range(CALLERS)]
-        self.other = SecretKey.generate()
+        # Nobody has more than a thousand transports, so each caller's have another end of their own.
+        self.others = [SecretKey.generate() for _ in range(CALLERS)]
         # One connection each, as nodes have.
         self.channels = [RpcChannel(address, audience, secret) for secret in self.secrets]
         per_caller = entries // CALLERS + 1
-        self.entries = [[self._entry(secret, f"t{number}") for number in range(per_caller)] for secret in self.secrets]
+        self.entries = [
+            [_entry(secret, other, f"t{number}") for number in range(per_caller)]
+            for secret, other in zip(self.secrets, self.others, strict=True)
+        ]
         self.left = [iter(mine) for mine in self.entries]
-
-    def _entry(self, secret: SecretKey, kind: str) -> Any:
-        entry = Entry.between(secret.public, self.other.public, kind, True)
-        return signed_entry_to(SignedEntry.unsigned(entry).sign(secret).sign(self.other))
 
     async def connect(self) -> Callers:
         """Open all connections, which the yardstick's are too before it is measured."""
@@ -120,6 +120,11 @@ class Callers:
 
     async def call(self, caller: int, method: str, request: Any, answer: Any, signed: bool = True) -> None:
         await self.channels[caller].call(PACKAGE + method, request, answer, timeout=30, signed=signed)
+
+
+def _entry(secret: SecretKey, other: SecretKey, kind: str) -> Any:
+    entry = Entry.between(secret.public, other.public, kind, True)
+    return signed_entry_to(SignedEntry.unsigned(entry).sign(secret).sign(other))
 
 
 async def bare(address: str, seconds: float, pid: int) -> dict[str, Any]:

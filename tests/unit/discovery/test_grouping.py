@@ -71,3 +71,41 @@ async def test_rounds_and_waiting_are_bounded() -> None:
     doubling.go.set()
     await asyncio.gather(*tasks)
     assert doubling.rounds == [[1, 2], [3, 4], [5, 6], [7], [9]]
+
+
+async def test_where_many_come_a_round_waits_for_most_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "EACH_S", 1000.0)
+    monkeypatch.setattr(grouping, "PATIENCE_S", 1000.0)
+    doubling = Doubling()
+    grouper = Grouper("test", doubling.apply)
+
+    def ask(numbers: range) -> list[asyncio.Task[int]]:
+        return [asyncio.create_task(grouper.submit(number)) for number in numbers]
+
+    first = ask(range(1, 2))
+    while not doubling.rounds:
+        await asyncio.sleep(0)
+    first += ask(range(2, 41))
+    doubling.go.set()
+    await asyncio.gather(*first)
+    half = ask(range(1, 21))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(doubling.rounds) == 2
+    await asyncio.gather(*half, *ask(range(21, 31)))
+    assert doubling.rounds[2:] == [[*range(1, 31)]]
+
+
+async def test_who_comes_alone_waits_for_nobody_once_the_others_are_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "EACH_S", 0.0)
+    doubling = Doubling()
+    doubling.go.set()
+    grouper = Grouper("test", doubling.apply)
+    await asyncio.gather(*(grouper.submit(number) for number in range(1, 65)))
+    for number in range(1, 12):
+        await grouper.submit(number)
+    doubling.rounds.clear()
+    monkeypatch.setattr(grouping, "EACH_S", 1000.0)
+    monkeypatch.setattr(grouping, "PATIENCE_S", 1000.0)
+    assert [await grouper.submit(number) for number in range(1, 4)] == [2, 4, 6]
+    assert doubling.rounds == [[1], [2], [3]]

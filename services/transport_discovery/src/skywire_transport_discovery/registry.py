@@ -41,14 +41,13 @@ class Registry:
         self.database = database
         self.feed = feed
         self._per_node = per_node
-        readers = 1 if database.dialect == "sqlite" else 2
         self._replays = MemoryReplays()
         self._registrations = Grouper("registrations", self._register)
         self._words = Grouper("statuses", self._say)
         self._beats = Grouper("heartbeats", self._beat)
-        self._by_id = Grouper("lookups", self._look_up, readers)
-        self._by_edge = Grouper("edges", self._list, readers)
-        self._by_key = Grouper("nodes", self._resolve, readers)
+        self._by_id = Grouper("lookups", self._look_up)
+        self._by_edge = Grouper("edges", self._list)
+        self._by_key = Grouper("nodes", self._resolve)
         self.groupers: dict[str, Grouper[Any, Any]] = {
             "registrations": self._registrations,
             "statuses": self._words,

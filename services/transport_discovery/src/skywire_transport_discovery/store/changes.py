@@ -56,7 +56,7 @@ _SINCE = (
     .limit(bindparam("most"))
 )
 _CHANGE = ("revision", "at_ms", "cause", "subject", "is_up")
-_NOTIFY = select(func.pg_notify(CHANNEL, ""))
+_ADVANCE_AND_NOTIFY = _ADVANCE.returning(func.pg_notify(CHANNEL, ""))
 _NOW = select(now_ms())
 
 
@@ -86,9 +86,7 @@ def log(db: Connection, last: int, at_ms: int, made: Sequence[Change]) -> int:
         for number, change in enumerate(made, 1)
     ]
     insert(db, changes, _CHANGE, rows)
-    db.execute(_ADVANCE, {"to": last + len(made)})
-    if db.dialect.name == "postgresql":
-        db.execute(_NOTIFY)
+    db.execute(_ADVANCE_AND_NOTIFY if db.dialect.name == "postgresql" else _ADVANCE, {"to": last + len(made)})
     return last + len(made)
 
 

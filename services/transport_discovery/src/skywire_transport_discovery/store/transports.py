@@ -11,7 +11,7 @@ import sqlalchemy
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
-from sqlalchemy import Connection, Select, bindparam, func, or_, select, true, update
+from sqlalchemy import Connection, Select, bindparam, func, or_, select, true, union_all, update
 from sqlalchemy.sql import ColumnElement
 
 from skywire_transport_discovery.standing import EdgeState, Transport, is_up
@@ -45,9 +45,11 @@ _BY_EDGE = tuple(
     _WHOLE.where(column.in_(bindparam("keys", expanding=True))) for column in (transports.c.edge_a, transports.c.edge_b)
 )
 _KNOWN = select(transports.c.id, transports.c.registered_s).where(transports.c.id.in_(bindparam("ids", expanding=True)))
-_COUNTS = tuple(
-    select(column, func.count()).where(column.in_(bindparam("keys", expanding=True))).group_by(column)
-    for column in (transports.c.edge_a, transports.c.edge_b)
+_COUNTS = union_all(
+    *(
+        select(column, func.count()).where(column.in_(bindparam("keys", expanding=True))).group_by(column)
+        for column in (transports.c.edge_a, transports.c.edge_b)
+    )
 )
 _TOUCH = update(transports).where(transports.c.id.in_(bindparam("ids", expanding=True)))
 _IS_EDGE = (
@@ -135,9 +137,8 @@ def register(
 def _count(db: Connection, keys: set[PublicKey]) -> Counter[bytes]:
     counts: Counter[bytes] = Counter()
     if keys:
-        for statement in _COUNTS:
-            for key, number in db.execute(statement, {"keys": list(keys)}):
-                counts[key] += number
+        for key, number in db.execute(_COUNTS, {"keys": list(keys)}):
+            counts[key] += number
     return counts
 
 
