@@ -261,6 +261,13 @@ class TwinTables(RuleBasedStateMachine):
             assert installed.packets == lease.packets
             assert (installed.owner, installed.setup_id) == (lease.owner, lease.setup)
             assert abs(installed.lapses - lease.ends) < 1e-6
+            if isinstance(installed.rule, ForwardRule):
+                assert n in self.table.pointing.to(installed.rule.next_transport, installed.rule.next_id)
+        for link in KNOWN:
+            leaving = [n for n, one in self.table.rules.items() if one.next_transport == link]
+            ending = [n for n, one in self.table.rules.items() if not one.next_transport and one.from_transport == link]
+            assert sorted(self.table.pointing.by(link)) == sorted(leaving)
+            assert sorted(self.table.pointing.ending(link)) == sorted(ending)
         if self.twin:
             assert self.table.next_expiry is not None
 

@@ -20,14 +20,8 @@ from skywire_common.drops import DropReason
 from skywire_common.entries import transport_id
 from skywire_common.keys import PublicKey
 from skywire_common.noise import TAG_SIZE
-from skywire_node.link.connection import (
-    DEAD_AFTER,
-    OWN_QUEUE,
-    PING_AFTER,
-    ROUTE_ERRORS_PER_SECOND,
-    TRANSIT_QUEUE,
-    LinkUser,
-)
+from skywire_node.link.connection import OWN_QUEUE, TRANSIT_QUEUE, LinkUser
+from skywire_node.link.liveness import DEAD_AFTER, Due, Liveness
 from skywire_node.link.records import LENGTH_SIZE, ROUTE_ERROR_REASONS, Kind, RecordWriter
 
 
@@ -70,9 +64,7 @@ class Wire:
         self.process = owner.process
         self._writer = RecordWriter(_NoCipher(), self._write)  # type: ignore[arg-type]
         self._dirty = False
-        self._errors_left = ROUTE_ERRORS_PER_SECOND
-        self._pinged_at = 0.0
-        self.heard_at = cable.loop.time()
+        self.liveness = Liveness(cable.loop.time())
 
     # -- Outlet
 
@@ -114,18 +106,15 @@ class Wire:
             self._writer.record(kind, body)
 
     def route_error(self, route_id: int, reason: DropReason) -> None:
-        if self._errors_left > 0:
-            self._errors_left -= 1
+        if self.liveness.may_complain():
             self.record(Kind.ROUTE_ERROR, route_id.to_bytes(4, "big") + bytes((ROUTE_ERROR_REASONS.index(reason),)))
 
     def tick(self, now: float) -> None:
-        self._errors_left = ROUTE_ERRORS_PER_SECOND
-        silent = now - self.heard_at
-        if silent >= DEAD_AFTER:
-            self.abort(f"no byte for {DEAD_AFTER:.0f} s")
-        elif silent >= PING_AFTER and now - self._pinged_at >= PING_AFTER / 2:
-            self._pinged_at = now
-            self.record(Kind.PING, bytes(8))
+        match self.liveness.look(now):
+            case Due.END:
+                self.abort(f"no byte for {DEAD_AFTER:.0f} s")
+            case Due.PING:
+                self.record(Kind.PING, bytes(8))
 
     def close(self, reason: str, *, tell: str = "") -> None:
         self.abort(reason)
@@ -145,7 +134,7 @@ class Wire:
         if self.lost:
             return
         now = self.cable.loop.time()
-        self.heard_at = now
+        self.liveness.heard_at = now
         self.bytes_received += len(record)
         kind = record[LENGTH_SIZE]
         body = memoryview(record)[LENGTH_SIZE + 1 : -TAG_SIZE]
@@ -348,7 +337,7 @@ class Cable:
         def take() -> None:
             if wire.lost:
                 return
-            wire.heard_at = self.loop.time()
+            wire.liveness.heard_at = self.loop.time()
             wire.active = True
             wire.owner.link_up(wire)
             if old is not None:

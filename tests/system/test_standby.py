@@ -74,8 +74,6 @@ async def test_the_node_in_use_dies_without_a_setup_node_and_the_transfer_goes_o
     assert told[-1] == "closed"
 
 
-# Slow: a used rule of the dead source may live on at a hop to its idle limit, 180 s, which is more than this waits for.
-@pytest.mark.slow
 async def test_a_source_that_restarts_is_noticed_at_once_and_dials_again(diamond: Bed) -> None:
     await diamond.whole()
     transfer = diamond.send(SOURCE, TARGET, BIG)

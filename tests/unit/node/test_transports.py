@@ -12,7 +12,7 @@ from planes import Net
 from skywire_common.curve import SecretKey
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure
-from skywire_node.link import connection, transports
+from skywire_node.link import connection, liveness, transports
 from skywire_node.link.transports import MAX_PENDING
 
 
@@ -144,12 +144,12 @@ async def test_a_silent_link_is_pinged_then_suspected_then_down(monkeypatch: pyt
         assert link is not None
         written: list[int] = []
         monkeypatch.setattr(link, "record", lambda kind, body: written.append(kind))
-        now = link.heard_at
-        net.planes[0].transports.tick(now + connection.PING_AFTER - 1)
+        now = link.liveness.heard_at
+        net.planes[0].transports.tick(now + liveness.PING_AFTER - 1)
         assert (transport.state, written) == ("UP", [])
-        net.planes[0].transports.tick(now + connection.PING_AFTER + 3)
+        net.planes[0].transports.tick(now + liveness.PING_AFTER + 3)
         assert (transport.state, len(written)) == ("SUSPECT", 1)
-        net.planes[0].transports.tick(now + connection.DEAD_AFTER)
+        net.planes[0].transports.tick(now + liveness.DEAD_AFTER)
         await net.until(lambda: transport.link is not link)
 
 
@@ -158,10 +158,10 @@ async def test_route_errors_to_a_neighbour_are_bounded(monkeypatch: pytest.Monke
         (link,) = net.planes[0].transports.links()
         written: list[bytes] = []
         monkeypatch.setattr(link, "record", lambda kind, body: written.append(body))
-        link.tick(link.heard_at)
-        for number in range(connection.ROUTE_ERRORS_PER_SECOND + 20):
+        link.tick(link.liveness.heard_at)
+        for number in range(liveness.ROUTE_ERRORS_PER_SECOND + 20):
             link.route_error(number, connection.ROUTE_ERROR_REASONS[0])
-        assert len(written) == connection.ROUTE_ERRORS_PER_SECOND
+        assert len(written) == liveness.ROUTE_ERRORS_PER_SECOND
 
 
 async def test_what_waits_to_be_written_for_others_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

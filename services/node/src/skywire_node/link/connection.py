@@ -21,13 +21,11 @@ from skywire_common.errors import LinkError
 from skywire_common.keys import PublicKey
 
 from skywire_node.link.handshake import LinkHandshake
+from skywire_node.link.liveness import DEAD_AFTER, Due, Liveness
 from skywire_node.link.records import ROUTE_ERROR_REASONS, Kind, RecordReader, RecordWriter
 
 OWN_QUEUE = 512 * 1024  # bytes in the write buffer above which the node's own loops wait
 TRANSIT_QUEUE = 8 * 1024 * 1024  # bytes above which packets are dropped
-PING_AFTER = 10.0  # seconds of silence
-DEAD_AFTER = 25.0  # seconds of silence
-ROUTE_ERRORS_PER_SECOND = 50
 _EARLY_BUFFER = 1024
 _PACKETS = Kind.PACKETS  # looking a member up in its enum takes longer than all else a record needs (Python 3.11)
 _USER_TIMEOUT_MS = 20_000
@@ -79,7 +77,7 @@ class Link(asyncio.BufferedProtocol):
         self.address = ""
         self.bytes_sent = self.bytes_received = self.packets_sent = self.packets_received = 0
         self.dropped = 0
-        self.heard_at = time.monotonic()
+        self.liveness = Liveness(time.monotonic())
         self.paused = False
         self._user = user
         self._handshake: LinkHandshake | None = handshake
@@ -90,8 +88,6 @@ class Link(asyncio.BufferedProtocol):
         self._writer: RecordWriter | None = None
         self._dirty = False
         self._reason = ""
-        self._errors_left = ROUTE_ERRORS_PER_SECOND
-        self._pinged_at = 0.0
 
     # -- asyncio.BufferedProtocol
 
@@ -117,7 +113,7 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         now = time.monotonic()
-        self.heard_at = now
+        self.liveness.heard_at = now
         self.bytes_received += nbytes
         try:
             if self._reader is None:
@@ -264,19 +260,16 @@ class Link(asyncio.BufferedProtocol):
 
     def route_error(self, route_id: int, reason: DropReason) -> None:
         """Tell the neighbour that a route id is dead, at most ROUTE_ERRORS_PER_SECOND times."""
-        if self._errors_left > 0:
-            self._errors_left -= 1
+        if self.liveness.may_complain():
             self.record(Kind.ROUTE_ERROR, route_id.to_bytes(4, "big") + bytes((ROUTE_ERROR_REASONS.index(reason),)))
 
     def tick(self, now: float) -> None:
         """Once a second: ping after silence, close after more of it."""
-        self._errors_left = ROUTE_ERRORS_PER_SECOND
-        silent = now - self.heard_at
-        if silent >= DEAD_AFTER:
-            self.abort(f"no byte for {DEAD_AFTER:.0f} s")
-        elif silent >= PING_AFTER and now - self._pinged_at >= PING_AFTER / 2:
-            self._pinged_at = now
-            self.record(Kind.PING, bytes(8))
+        match self.liveness.look(now):
+            case Due.END:
+                self.abort(f"no byte for {DEAD_AFTER:.0f} s")
+            case Due.PING:
+                self.record(Kind.PING, bytes(8))
 
     def close(self, reason: str, *, tell: str = "") -> None:
         """Write what is due, then close; `tell` is said to the other end."""

@@ -25,9 +25,10 @@ from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
 
 from skywire_node.link import over_tcp, settlement
-from skywire_node.link.connection import PING_AFTER, Link, LinkUser
+from skywire_node.link.connection import Link, LinkUser
 from skywire_node.link.descriptors import Descriptors
 from skywire_node.link.handshake import HANDSHAKE_SECONDS, LinkHandshake
+from skywire_node.link.liveness import PING_AFTER
 from skywire_node.link.records import Kind
 from skywire_node.link.settlement import SETTLEMENT_SECONDS
 from skywire_node.link.transport import NOTHING, Totals, Transport
@@ -404,7 +405,7 @@ class Transports:
             link = transport.link
             if link is not None:
                 link.tick(now)
-                silent = now - link.heard_at >= PING_AFTER + 2
+                silent = now - link.liveness.heard_at >= PING_AFTER + 2
                 if silent and transport.state == "UP":
                     self._state(transport, "SUSPECT", "no answer to pings")
                 elif not silent and transport.state == "SUSPECT":

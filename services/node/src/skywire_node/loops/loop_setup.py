@@ -14,6 +14,9 @@ from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import PathPair
 from skywire_common.rules import NodeRules, PlacedRule
 
+MAX_LEFT = 8
+LEFT_SECONDS = 180.0  # as long as a used rule lives without a packet
+
 
 @dataclass
 class Routes:
@@ -30,6 +33,23 @@ class Routes:
     # While the pair stands by, monotonic seconds: when it was made, and when the other end was last heard over it.
     made_at: float = 0.0
     proved_at: float = 0.0
+
+
+class Left:
+    """Pairs of routes that a loop went away from lately; the oldest go first when there are more than MAX_LEFT."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self) -> None:
+        self._pairs: tuple[tuple[float, Routes], ...] = ()
+
+    def add(self, routes: Routes, now: float) -> None:
+        """Note that the loop uses this pair no longer."""
+        self._pairs = (*self._pairs, (now, routes))[-MAX_LEFT:]
+
+    def lately(self, now: float) -> list[Routes]:
+        """Return those of which rules may be left somewhere that were used and have not lapsed."""
+        return [routes for at, routes in self._pairs if now - at <= LEFT_SECONDS]
 
 
 class Wanted(NamedTuple):

@@ -133,7 +133,7 @@ class Loops:
             loop.offered = None
         else:
             self.withdraw(loop)
-        self._free(loop.routes)
+        self._leave(loop, loop.routes)
         loop.rerouted(routes)
         self._index(loop, routes)
         self.changed(loop)
@@ -154,7 +154,7 @@ class Loops:
         """
         offered, loop.offered = loop.offered, None
         if offered is not None:
-            self._free(offered)
+            self._leave(loop, offered)
             if offered.paths is not None if everywhere is None else everywhere:
                 self._setups.close_later(offered, loop.loop_id, None, "no longer held")
             self.changed(loop)
@@ -289,6 +289,9 @@ class Loops:
         self._free(loop.routes)
         if not orderly:
             self._setups.close_later(loop.routes, loop.loop_id, loop.remote.public_key, str(reason or ""))
+            # The other end may have died before it freed its share of what both had gone away from.
+            for left in loop.left.lately(self.clock()):
+                self._setups.close_later(left, loop.loop_id, None, str(reason or ""))
         elif loop.paused_at and (between := _between(loop)).rules:
             # Links that were lost once may take a teardown with them, when two ends have dialled each other anew.
             self._setups.close_later(between, loop.loop_id, None, "closed")
@@ -311,6 +314,11 @@ class Loops:
         """End what is left at once."""
         for loop in list(self.by_id.values()):
             loop.abort(reason)
+
+    def _leave(self, loop: RoutedLoop, routes: Routes) -> None:
+        """Free a pair that the loop goes away from, and remember it: its other end frees the other half."""
+        self._free(routes)
+        loop.left.add(routes, self.clock())
 
     def _free(self, routes: Routes) -> None:
         """Remove this node's rules and have the route's other nodes remove theirs."""

@@ -23,7 +23,7 @@ from skywire_common.loop.congestion import Floor
 from skywire_common.loop.endpoint import OVERHEAD, Closed, Delivered, Dropped, Ended, Endpoint, State
 
 from skywire_node.edge import LoopReader
-from skywire_node.loops.loop_setup import Routes
+from skywire_node.loops.loop_setup import Left, Routes
 from skywire_node.loops.stories import Story, shown_way
 from skywire_node.routing.leases import Installed
 from skywire_node.routing.router import Outlet
@@ -105,6 +105,7 @@ class RoutedLoop:
     offered: Routes | None = None
     only_silent: bool = False  # it waits for a route, and nobody has said that the present one is dead
     switched_at: float = -math.inf  # when the loop went over to a pair that stood by
+    left: Left = field(default_factory=Left)
     _reader: LoopReader | None = None
     _early: list[bytes] = field(default_factory=list)
     _early_end: list[Callable[[LoopReader], None]] = field(default_factory=list)
@@ -334,9 +335,10 @@ class RoutedLoop:
     def ended_by(self, reason: Failure | None, *, tell: bool = True) -> None:
         """The other edge is gone, and its setup node or the route said so; `tell` it all the same, it may not be."""
         if self.state != "CLOSED":
+            orderly = reason is None or not tell
             if self.endpoint.finishing:
                 reason = None  # every byte is where it belongs; only farewells are missing
-            self._over(reason, orderly=reason is None or not tell)
+            self._over(reason, orderly=orderly)
 
     def _over(self, reason: Failure | None, *, orderly: bool) -> None:
         if self.state == "CLOSED":

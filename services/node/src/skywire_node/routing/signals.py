@@ -13,11 +13,13 @@ from uuid import UUID
 from skywire_common.drops import DropReason
 from skywire_common.rules import APP_TYPE
 
+from skywire_node.link.liveness import ROUTE_ERRORS_PER_SECOND
 from skywire_node.link.records import ROUTE_ERROR_REASONS, Kind
 from skywire_node.routing.router import Outlet, Router
 from skywire_node.routing.table import RoutingTable
 
-HEARD_PER_SECOND = 20  # route errors of one link that are looked into; each costs a walk through the table
+# Route errors of one link that are looked into: what an honest neighbour may send between two ticks of this node.
+HEARD_PER_SECOND = 2 * ROUTE_ERRORS_PER_SECOND
 _ROUTE_ERROR_SIZE = 5
 _TEARDOWN_SIZE = 4
 
@@ -60,11 +62,7 @@ class Signals:
         if self._heard[link.transport_id] > HEARD_PER_SECOND:
             self.ignored["route error over the rate"] += 1
             return
-        pointing = [
-            route_id
-            for route_id, rule in self._table.rules.items()
-            if rule.next_id == dead_id and rule.next_transport == link.transport_id
-        ]
+        pointing = self._table.pointing.to(link.transport_id, dead_id)
         if not pointing:
             self.ignored["route error without a rule"] += 1
         for route_id in pointing:
@@ -87,11 +85,11 @@ class Signals:
 
     def link_lost(self, transport: UUID) -> None:
         """Tell everyone whose packets left by this link, and the own loops that used it."""
-        for route_id, rule in list(self._table.rules.items()):
-            if rule.next_transport == transport:
-                self._pass_back(route_id, DropReason.NO_LINK, "a link of the route is lost")
-            elif rule.from_transport == transport and rule.kind == APP_TYPE:
-                self._ends.route_dead(route_id, "the link that the route ends with is lost")
+        leaving, ending = self._table.pointing.by(transport), self._table.pointing.ending(transport)
+        for route_id in leaving:
+            self._pass_back(route_id, DropReason.NO_LINK, "a link of the route is lost")
+        for route_id in ending:
+            self._ends.route_dead(route_id, "the link that the route ends with is lost")
 
     def _pass_back(self, route_id: int, reason: DropReason, said: str) -> None:
         rule = self._table.rules.get(route_id)

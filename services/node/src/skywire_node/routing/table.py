@@ -32,6 +32,7 @@ from skywire_common.rules import APP_TYPE, ForwardRule, PlacedRule
 
 from skywire_node.routing.admission import MAX_TIME_AHEAD, Admission, check_expiry
 from skywire_node.routing.leases import SETUP_ID_SIZE, Installed, Kept, Setup
+from skywire_node.routing.pointing import Pointing
 
 RESERVATION_SECONDS = 30.0
 UNUSED_SECONDS = 30.0
@@ -71,6 +72,7 @@ class RoutingTable:
     ) -> None:
         """`known` says whether the node has a transport, `private` whether it is for its two ends' own loops alone."""
         self.rules: dict[int, Installed] = {}
+        self.pointing = Pointing()
         self.refused = 0  # renewals and removals by those who are no edge of the loop
         self.idle_limit = idle_limit
         self._admission = Admission(known, private)
@@ -372,6 +374,7 @@ class RoutingTable:
         following = placed.rule.next_transport if isinstance(placed.rule, ForwardRule) else None
         rule = Installed(placed.rule, self._one(following), self._one(placed.from_transport), setup, expires)
         self.rules[placed.route_id] = rule
+        self.pointing.add(placed.route_id, rule)
         self._note(placed.route_id)
         return rule
 
@@ -407,6 +410,7 @@ class RoutingTable:
             rule = self.rules.get(route_id)
             if rule is not None and rule.setup is setup:
                 del self.rules[route_id]
+                self.pointing.discard(route_id, rule)
                 self._note(route_id)
                 removed.append((route_id, rule))
             elif self._reserved.get(route_id) is setup:
