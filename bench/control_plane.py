@@ -23,7 +23,7 @@ _CALLS: dict[str, Goal | None] = {
 
 
 async def calls(run: Run) -> list[Figure]:
-    """P9: one process on each database, beside bare calls; one round, which has its yardstick at both of its ends."""
+    """P9: one process on each database, each round of each kind of call right after bare calls."""
     quick = ("--quick", "--database", "sqlite") if run.quick else ()
     # Interrupted, it takes its own processes down.
     process = await start(run, *module("discovery", "--only", "calls", *quick), ending=signal.SIGINT)
@@ -35,8 +35,7 @@ async def calls(run: Run) -> list[Figure]:
         measured = found.get(database, {})
         for what, goal in _CALLS.items():
             if what in measured:
-                rates = [measured[what]["per_second"]]
-                bare = [measured["bare unary calls"]["per_second"]]
+                rates, bare = measured[what]["rounds"], measured[what]["bare"]
                 reference = REFERENCE_CALLS if goal is not None and not goal.relative else None
                 beside = "bare unary calls"
                 figures.append(Figure(f"{database}: {what}", "/s", rates, goal, beside, bare, reference))

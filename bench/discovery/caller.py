@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import grpc
@@ -26,6 +27,7 @@ from skywire_common.rpc.client import RpcChannel
 
 CALLERS = 64
 BATCH = 100
+ROUNDS = 3
 PACKAGE = "/skywire.transport_discovery.v1."
 Work = Callable[[int], Awaitable[int]]
 
@@ -138,34 +140,48 @@ async def bare(address: str, seconds: float, pid: int) -> dict[str, Any]:
         await calls[caller](bytes(300), timeout=30)
         return 1
 
-    await rate(seconds / 4, one, {})
+    await rate(seconds / 8, one, {})
     found = await rate(seconds, one, {"server": pid})
     for channel in channels:
         await channel.close()
     return found
 
 
+def whole(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the medians of some rounds of one thing, and each round's rate."""
+    return {
+        "per_second": median(one["per_second"] for one in rounds),
+        "p50_ms": median(one["p50_ms"] for one in rounds),
+        "p99_ms": median(one["p99_ms"] for one in rounds),
+        "cpu_us": {name: median(one["cpu_us"][name] for one in rounds) for name in rounds[0]["cpu_us"]},
+        "rounds": [one["per_second"] for one in rounds],
+    }
+
+
 async def main(asked: dict[str, Any]) -> dict[str, Any]:
-    """Measure everything in turn, the yardstick first and last."""
-    seconds, pids = asked["seconds"], asked["pids"]
-
-    async def of(work: Work) -> dict[str, Any]:
-        return await rate(seconds, work, pids)
-
-    found: dict[str, Any] = {"bare unary calls": await bare(asked["bare"], seconds, asked["bare_pid"])}
+    """Measure everything in turn, ROUNDS times, each time with the yardstick right before it."""
+    seconds, pids = asked["seconds"] / ROUNDS, asked["pids"]
     audience = PublicKey.parse(asked["public_key"])
-    single = await Callers(asked["grpc"], audience, int(3000 * seconds)).connect()
-    found["registrations, one by one"] = await of(lambda caller: single.register(caller, 1))
+    single = await Callers(asked["grpc"], audience, int(3000 * seconds * ROUNDS)).connect()
+    batches = max(int(12_000 * seconds * ROUNDS), ROUNDS * 2 * CALLERS * BATCH)
+    batched = await Callers(asked["grpc"], audience, batches).connect()
     flips = itertools.count()
-    found["status updates"] = await of(lambda caller: single.say(caller, next(flips) // CALLERS % 2 == 0))
-    found["heartbeats"] = await of(single.beat)
-    found["lookups"] = await of(single.look_up)
-    batched = await Callers(asked["grpc"], audience, max(int(12_000 * seconds), 2 * CALLERS * BATCH)).connect()
-    found[f"registrations, in batches of {BATCH}"] = await of(lambda caller: batched.register(caller, BATCH))
-    again = await bare(asked["bare"], seconds, asked["bare_pid"])
-    first = found["bare unary calls"]
-    for name in ("per_second", "p50_ms", "p99_ms"):
-        first[name] = (first[name] + again[name]) / 2
+    works: dict[str, Work] = {
+        "registrations, one by one": lambda caller: single.register(caller, 1),
+        "status updates": lambda caller: single.say(caller, next(flips) // CALLERS % 2 == 0),
+        "heartbeats": single.beat,
+        "lookups": single.look_up,
+        f"registrations, in batches of {BATCH}": lambda caller: batched.register(caller, BATCH),
+    }
+    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in works}
+    beside: dict[str, list[dict[str, Any]]] = {name: [] for name in works}
+    for _ in range(ROUNDS):
+        for name, work in works.items():
+            beside[name].append(await bare(asked["bare"], seconds / 2, asked["bare_pid"]))
+            measured[name].append(await rate(seconds, work, pids))
+    found = {"bare unary calls": whole([one for rounds in beside.values() for one in rounds])}
+    for name, rounds in measured.items():
+        found[name] = whole(rounds) | {"bare": [one["per_second"] for one in beside[name]]}
     return found
 
 
