@@ -45,6 +45,9 @@ class Attached:
     def wake(self) -> None:
         self.pipe.wake()
 
+    def wake_later(self) -> None:
+        self.pipe.wake_later()
+
     def ready(self) -> None:
         pass
 

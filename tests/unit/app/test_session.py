@@ -70,13 +70,27 @@ def test_a_refused_send_fails_writing_while_reading_goes_on() -> None:
     stream = driver.dialled()
     stream.write(b"one")
     stream.write(b"two")
-    ((_, number, _),) = driver.out()
+    stream.write(b"three")
+    (_, number, _), _ = driver.out()
+    assert stream.unsent == 5
     driver.feed(af.failure(number, "CLOSED: the other end has closed this loop"), af.send(stream.prefix, 7, b"late"))
     assert stream.take(100) == b"late"
     assert not stream.at_end
     with pytest.raises(Failure, match="has closed this loop"):
         stream.write(b"more")
     assert stream.unsent == 0
+
+
+def test_small_writes_gather_while_two_sends_are_unanswered() -> None:
+    driver = Driver()
+    stream = driver.dialled()
+    for part in (b"a", b"b", b"c", b"d"):
+        stream.write(part)
+    first, second = driver.out()
+    assert (first[2].count(b"YQ=="), second[2].count(b"Yg==")) == (1, 1)
+    driver.feed(af.SUCCESS[first[1]])
+    ((_, _, body),) = driver.out()
+    assert af.decode_send(body)[1] == b"cd"
 
 
 def test_sends_unanswered_per_stream_are_bounded_and_leave_ids_to_others() -> None:

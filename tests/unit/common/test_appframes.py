@@ -170,7 +170,7 @@ def test_bodies_that_are_not_what_they_claim_are_refused(body: bytes) -> None:
 def test_extensions_of_init_and_close_round_trip_and_are_absent_by_default() -> None:
     plain = af.Init("chat", "1.0")
     assert af.encode_init(plain) == b'{"app-name":"chat","app-version":"1.0","protocol-version":"0.0.1"}'
-    ours = af.Init("chät", "1.0", window=32, half_close=True)
+    ours = af.Init("chät", "1.0", window=32, half_close=True, late_answers=True)
     assert af.decode_init(af.encode_init(ours)) == ours
     for close in (af.Close(LOOP), af.Close(LOOP, half=True), af.Close(LOOP, reason="CLOSED: gone")):
         assert af.decode_close(af.encode_close(close)) == close

@@ -48,19 +48,30 @@ class RecordingLoop:
 class Driver:
     """One session, the frames it made, and the dials it asked for."""
 
-    def __init__(self, window: int = 32, half_close: bool = True, limits: Limits | None = None, start: bool = True):
+    def __init__(
+        self,
+        window: int = 32,
+        half_close: bool = True,
+        limits: Limits | None = None,
+        start: bool = True,
+        late_answers: bool = False,
+    ):
         self.session = AppSession("app", "1.0", self, limits)
         self.buffer = af.FrameBuffer()
         self.dials: list[tuple[int, Addr]] = []
         self.over: list[af.LoopAddr] = []
         self.started = False
         self.ids = 0
+        self.woken = self.late = 0
         if start:
-            init = af.Init("app", "1.0", window=window, half_close=half_close)
+            init = af.Init("app", "1.0", window=window, half_close=half_close, late_answers=late_answers)
             assert self.ask(FrameType.INIT, af.encode_init(init)) == [(FrameType.SUCCESS, 0, b"null")]
 
     def wake(self) -> None:
-        pass
+        self.woken += 1
+
+    def wake_later(self) -> None:
+        self.late += 1
 
     def ready(self) -> None:
         self.started = True

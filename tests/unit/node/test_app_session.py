@@ -85,6 +85,32 @@ def test_sends_are_answered_at_once_until_the_loop_says_wait() -> None:
     assert driver.frames() == [(FrameType.SUCCESS, 9, b"null")]
 
 
+def test_one_answer_waits_for_company_if_the_app_agreed_and_a_second_one_does_not() -> None:
+    driver = Driver(late_answers=True)
+    loop = driver.dialled()
+    prefix = af.send_prefix(af.LoopAddr(loop.local.port, loop.remote))
+    woken = driver.woken
+    driver.feed(af.send(prefix, 7, b"one"))
+    assert (driver.woken, driver.late) == (woken, 1)
+    driver.feed(af.send(prefix, 8, b"two"))
+    assert (driver.woken, driver.late) == (woken + 1, 1)
+    assert driver.frames() == [(FrameType.SUCCESS, 7, b"null"), (FrameType.SUCCESS, 8, b"null")]
+    driver.feed(af.send(prefix, 9, b"three"))
+    loop.reader.on_data(b"echo")
+    assert driver.woken == woken + 2
+    assert [(kind, number) for kind, number, _ in driver.frames()] == [(FrameType.SUCCESS, 9), (FrameType.SEND, 0)]
+
+
+def test_a_refusal_is_never_late() -> None:
+    driver = Driver(late_answers=True)
+    loop = driver.dialled()
+    loop.reader.on_closed(None)
+    driver.frames()
+    woken = driver.woken
+    assert refusal(driver.send(loop, b"one", 7)).code is ErrorCode.NOT_FOUND
+    assert (driver.woken, driver.late) == (woken + 1, 0)
+
+
 def test_a_send_in_any_spacing_reaches_the_same_loop_and_an_unknown_loop_is_no_catastrophe() -> None:
     driver = Driver()
     loop = driver.dialled()

@@ -183,7 +183,7 @@ class App:
                 app._loop.add_signal_handler(signal.SIGTERM, app.stop)
                 app._catches = True
         done: asyncio.Future[None] = app._loop.create_future()
-        app._session.init(name, version, lambda _body, failure: _settle(done, None, failure))
+        app._session.init(name, version, lambda _body, failure: _settle(done, None, failure), late_answers=True)
         app._connection.flush()
         try:
             await done

@@ -80,9 +80,9 @@ class Session:
 
     # What the app asks.
 
-    def init(self, name: str, version: str, done: Answer) -> None:
-        """Introduce the app; the first thing to do."""
-        init = appframes.Init(name, version, window=WINDOW, half_close=True)
+    def init(self, name: str, version: str, done: Answer, *, late_answers: bool = False) -> None:
+        """Introduce the app; the first thing to do. `late_answers`: nobody waits for the answer to a single Send."""
+        init = appframes.Init(name, version, window=WINDOW, half_close=True, late_answers=late_answers)
         self._request(FrameType.INIT, appframes.encode_init(init), done)
 
     def dial(self, remote: Addr, done: Callable[[StreamState | None, Failure | None], None]) -> None:

@@ -3,9 +3,9 @@
 What is read. The node's Sends are answered at once while less than 256 KiB wait to be read; after that the answers wait
 until the app reads, and the far app with them.
 
-What is sent. A write goes out at once if no Send of the stream is unanswered. While one is, small writes gather and
-leave as soon as it is answered, or as soon as they fill a frame: thousands of small messages share a few frames, and an
-idle stream waits for nothing.
+What is sent. A write goes out at once if at most one Send of the stream is unanswered (the node may hold one answer back,
+but not two). While two are, small writes gather and leave as soon as one is answered, or as soon as they fill a frame:
+thousands of small messages share a few frames, and an idle stream waits for nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from skywire_common.keys import Addr
 READ_BUFFER = 256 << 10
 # A writer should wait while more than this is unsent.
 HIGH_WATER = 256 << 10
+# Small writes gather while so many Sends are unanswered.
+GATHER = 2
 
 
 class End(IntEnum):
@@ -202,21 +204,21 @@ class StreamState:
         """Take bytes to send; raises Failure if the stream has ended."""
         if self.own_end is not _OPEN or self._refused is not None or self.far_end is _FULL:
             self.check_writable()
-        if not self._outbox and not self.unanswered and 0 < len(data) <= appframes.SAFE_PAYLOAD:
+        if not self._outbox and self.unanswered < GATHER and 0 < len(data) <= appframes.SAFE_PAYLOAD:
             request_id = self._wire.claim(self)
             if request_id is not None:
-                self.unanswered = 1
+                self.unanswered += 1
                 self._wire.sent(request_id, appframes.send(self.prefix, request_id, data), self)
                 return
         self._outbox += data
-        if len(self._outbox) >= appframes.SAFE_PAYLOAD or not self.unanswered:
+        if len(self._outbox) >= appframes.SAFE_PAYLOAD or self.unanswered < GATHER:
             self.pump()
 
     def pump(self) -> None:
         """Send what may go now."""
         box = self._outbox
         while box:
-            if len(box) < appframes.SAFE_PAYLOAD and self.unanswered and not self.own_end:
+            if len(box) < appframes.SAFE_PAYLOAD and self.unanswered >= GATHER and not self.own_end:
                 return
             request_id = self._wire.claim(self)
             if request_id is None:

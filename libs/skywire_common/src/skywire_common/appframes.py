@@ -77,13 +77,16 @@ class LoopAddr(NamedTuple):
 
 
 class Init(NamedTuple):
-    """An app's first frame. `window`: how many Sends per loop it takes before it answered the first."""
+    """An app's first frame. `window`: how many Sends per loop it takes before it answered the first. `late_answers`: the
+    node may answer one Send with what it says next, a little later.
+    """
 
     app_name: str
     app_version: str
     protocol_version: str = PROTOCOL_VERSION
     window: int = 1
     half_close: bool = False
+    late_answers: bool = False
 
 
 class Close(NamedTuple):
@@ -186,6 +189,8 @@ def encode_init(init: Init) -> bytes:
         body["window"] = init.window
     if init.half_close:
         body["half_close"] = True
+    if init.late_answers:
+        body["late_answers"] = True
     return _dump(body)
 
 
@@ -201,6 +206,7 @@ def decode_init(body: bytes | memoryview) -> Init:
         _text(fields, "protocol-version"),
         window,
         _flag(fields, "half_close"),
+        _flag(fields, "late_answers"),
     )
 
 

@@ -67,6 +67,9 @@ class Pipe(Protocol):
     def succeed(self, request_id: int) -> None:
         """Answer a request of the app."""
 
+    def sent(self, request_id: int) -> None:
+        """Answer a Send, if the app allows it with what goes to it next."""
+
     def fail(self, request_id: int, failure: Failure) -> None:
         """Refuse a request of the app."""
 
@@ -263,7 +266,8 @@ class AppLoop:
             self.app_end = self._told = _FULL
             self.break_off(failure)
             self._forget_if_told()
-        self._pipe.ready(self)
+        if self._inbox or self._end_to_tell() > self._told:
+            self._pipe.ready(self)
 
     def _write(self, request_id: int, data: bytes) -> None:
         # An empty Send is answered in its turn.
@@ -271,7 +275,7 @@ class AppLoop:
         if self.loop_end is _FULL:
             self._pipe.fail(request_id, self._why())
         elif self._writable:
-            self._pipe.succeed(request_id)
+            self._pipe.sent(request_id)
         else:
             self._taken = request_id
 

@@ -19,6 +19,8 @@ from skywire_node.apps.session import MAX_FRAMES_PER_S, AppSession, State
 
 # writev takes no more parts at once (IOV_MAX).
 MAX_PARTS = 1_024
+# How long the answer to a Send may wait for something else that goes to the app.
+LATE_ANSWER_S = 0.005
 
 
 _CLOSED = State.CLOSED  # looking a member up in its enum is slow (Python 3.11)
@@ -56,6 +58,7 @@ class AppPipe:
         self.last_read = self._loop.time()
         self._pace = Pace(frames_per_s, self.last_read)
         self._resting: asyncio.TimerHandle | None = None
+        self._late: asyncio.TimerHandle | None = None
         self.held_back_at: float | None = None
 
     def run(self, session: AppSession) -> None:
@@ -68,6 +71,11 @@ class AppPipe:
         """Ask the session for frames soon."""
         if self._to_app >= 0 and self.blocked_since is None:
             self._turns.answer(self)
+
+    def wake_later(self) -> None:
+        """Ask the session for frames within LATE_ANSWER_S; what it has for the app before that takes them along."""
+        if self._late is None and self._to_app >= 0:
+            self._late = self._loop.call_later(LATE_ANSWER_S, self._no_longer)
 
     def drain(self) -> None:
         """Read what an ended app has left in the pipe."""
@@ -138,6 +146,10 @@ class AppPipe:
             # The app has been told why; it sees the end now.
             self._close_writing()
 
+    def _no_longer(self) -> None:
+        self._late = None
+        self.flush()
+
     def _write(self) -> bool:
         """Write what waits; False if the pipe is full or gone."""
         parts = self._parts
@@ -184,6 +196,9 @@ class AppPipe:
 
     def _close_writing(self) -> None:
         self._parts = []
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         self.blocked_since = None
         if self._to_app >= 0:
             self._loop.remove_writer(self._to_app)

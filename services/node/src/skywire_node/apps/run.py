@@ -151,6 +151,10 @@ class AppRun:
         """Write soon."""
         self._pipe.wake()
 
+    def wake_later(self) -> None:
+        """Write a little later."""
+        self._pipe.wake_later()
+
     def ready(self) -> None:
         """Note that the app has introduced itself."""
         if self.state is AppState.STARTING:

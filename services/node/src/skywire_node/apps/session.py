@@ -74,6 +74,9 @@ class Shell(Protocol):
     def wake(self) -> None:
         """Call `take` soon: there may be frames for the app."""
 
+    def wake_later(self) -> None:
+        """Call `take` within a few milliseconds: an answer waits that nobody is waiting for."""
+
     def ready(self) -> None:
         """The app has introduced itself."""
 
@@ -101,6 +104,7 @@ class AppSession:
         self._shell = shell
         self._window = 1
         self._half_close = False
+        self._late_answers = False
         self._prefixes: dict[bytes, AppLoop] = {}
         self._dialling: set[int] = set()
         self._unconfirmed = 0
@@ -226,6 +230,14 @@ class AppSession:
         """Answer a request of the app."""
         self._answer(appframes.SUCCESS[request_id])
 
+    def sent(self, request_id: int) -> None:
+        """Answer a Send: it would wake the app for nothing, so the first answer waits for company if the app agreed."""
+        if self._late_answers and not self._replies and self.state is _READY:
+            self._replies.append(appframes.SUCCESS[request_id])
+            self._shell.wake_later()
+        else:
+            self._answer(appframes.SUCCESS[request_id])
+
     def fail(self, request_id: int, failure: Failure) -> None:
         """Refuse a request of the app."""
         self._answer(appframes.failure(request_id, str(failure)))
@@ -278,6 +290,7 @@ class AppSession:
             )
         self._window = min(init.window, MAX_WINDOW)
         self._half_close = init.half_close
+        self._late_answers = init.late_answers
         self.state = State.READY
         self._handlers = self._HANDLERS[State.READY]
         self.succeed(request_id)
