@@ -10,7 +10,7 @@ import itertools
 import random
 from collections.abc import Callable
 
-from sim.ends import End
+from sim.ends import LEAVING, End
 from sim.tampering import TAMPERINGS
 from sim.world import World
 from skywire_common.errors import ErrorCode, Failure
@@ -51,6 +51,7 @@ class Chaos:
             (30, self.write),
             (4, self.finish),
             (4, self.close),
+            (2, self.leave),
             (1, self.abort),
             (4, self.dial),
             (6, self.cut),
@@ -124,6 +125,9 @@ class Chaos:
 
     def close(self) -> None:
         self.pick(lambda end: end.close, "closes")
+
+    def leave(self) -> None:
+        self.pick(lambda end: end.leave, "closes and says why")
 
     def abort(self) -> None:
         reason = Failure(ErrorCode.CLOSED, "the app crashed")
@@ -349,6 +353,9 @@ class Chaos:
     def may_fail(self, end: End) -> bool:
         """Say whether the loop may have ended with a reason: an app ended it, a node of its ends died or was away."""
         both = [end, end.other] if end.other is not None else [end]
+        said = end.reason is not None and end.reason.code is LEAVING.code
+        if said and end.other is not None and end.other.leaving:
+            return True
         return any("abort" in one.did or one.node in self.world.killed | self.unreachable for one in both)
 
     def idle(self) -> None:
@@ -402,6 +409,8 @@ class Chaos:
             return
         if end.reason is not None:
             assert self.may_fail(end), f"{end.name} closed without need: {end.reason}"
+            if end.reason.code is LEAVING.code and "close" not in end.did:
+                assert end.received == other.written, f"{end.name} got {end.received} of {other.written}"
         elif not end.lost and not other.lost and other.reason is None:
             said = (end.did, other.did)
             assert any("close" in one for one in said) or all("finish" in one for one in said), f"{end.name}: {said}"

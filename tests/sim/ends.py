@@ -10,10 +10,11 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-from skywire_common.errors import Failure
+from skywire_common.errors import ErrorCode, Failure
 from skywire_node.loops.routed_loop import RoutedLoop
 
 CHUNK = 48_000
+LEAVING = Failure(ErrorCode.STOPPING, "the app was told to stop")
 _PERIOD = (1 << 18) - 5  # odd, and no divisor of a chunk: shifted streams differ
 _NOISE = random.Random(20_190_401).randbytes(_PERIOD)
 _TWICE = memoryview(_NOISE + _NOISE)
@@ -42,6 +43,7 @@ class End:
         self.echo = False
         self.unread = 0
         self.did: list[str] = []  # how this end ended its side: finish, close, abort
+        self.leaving = False  # it closes and says why
         self.ended = False  # the other side's bytes are all here
         self.closed = False
         self.reason: Failure | None = None
@@ -74,6 +76,11 @@ class End:
         self._end("finish")
 
     def close(self) -> None:
+        self._end("close")
+
+    def leave(self) -> None:
+        """Close, with a reason for the other end."""
+        self.leaving = self.leaving or (not self.over and "close" not in self.did)
         self._end("close")
 
     def abort(self, reason: Failure) -> None:
@@ -113,7 +120,7 @@ class End:
             if self.did[-1] == "finish":
                 self.loop.finish()
             elif self.did[-1] == "close":
-                self.loop.close()
+                self.loop.close(LEAVING if self.leaving else None, deliver=True)
 
     # -- edge.LoopReader
 

@@ -130,3 +130,13 @@ def test_close_with_a_reason_drops_what_waits_and_is_said_once() -> None:
     late = Recorder(b)
     b.attach(late)
     assert late.events == [("closed", reason)]
+
+
+def test_a_close_with_a_reason_delivers_all_before_it_and_only_the_other_end_hears_the_reason() -> None:
+    a, one, b, two = ends()
+    reason = Failure(ErrorCode.STOPPING, "the app was told to stop")
+    a.write(bytes(WINDOW + 5))
+    a.close(reason, deliver=True)
+    assert (len(two.data), two.events, one.events) == (WINDOW, [], [])
+    b.consumed(10)
+    assert (len(two.data), two.events, one.events) == (WINDOW + 5, [("closed", reason)], ["writable", ("closed", None)])

@@ -25,7 +25,10 @@ class LoopReader(Protocol):
         """All bytes of the remote app were delivered and no more will come (half-close)."""
 
     def on_closed(self, reason: Failure | None) -> None:
-        """The loop is over in both directions; None after an orderly close. Nothing is called after it."""
+        """The loop is over in both directions; None after an orderly close. Nothing is called after it.
+
+        A reason may also come after all bytes were delivered, instead of the end: the remote app was told to stop.
+        """
 
 
 class Loop(Protocol):
@@ -51,8 +54,8 @@ class Loop(Protocol):
     def finish(self) -> None:
         """End this direction after all bytes written before it; reading goes on."""
 
-    def close(self, reason: Failure | None = None) -> None:
-        """Deliver what was written, then end both directions; with a reason: at once, without delivering."""
+    def close(self, reason: Failure | None = None, *, deliver: bool = False) -> None:
+        """Deliver what was written, then end both directions; with a reason: at once, unless it says `deliver`."""
 
 
 class Dialler(Protocol):

@@ -147,6 +147,18 @@ def test_close_delivers_what_was_written_and_ends_the_other_side(loss: float) ->
     assert pair.a.closed == pair.b.closed == Closed("", remote=False)
 
 
+@pytest.mark.parametrize("loss", [0.0, 0.3])
+def test_a_close_with_a_reason_delivers_all_before_it(loss: float) -> None:
+    pair = Pair(4, loss)
+    pair.a.endpoint.write(bytes(range(256)) * 2000)
+    pair.a.endpoint.close(pair.now, "STOPPING: the app was told to stop")
+    pair.run(lambda: pair.a.closed and pair.b.closed)
+    assert pair.b.got == bytes(range(256)) * 2000
+    assert pair.b.ended is True
+    assert pair.a.closed == Closed("", remote=False)
+    assert pair.b.closed == Closed("STOPPING: the app was told to stop", remote=False)
+
+
 def test_both_sides_may_close_at_once() -> None:
     pair = Pair()
     for side in (pair.a, pair.b):

@@ -71,13 +71,14 @@ class Delivered(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The other side sends no more; `full`: it does not read any more either."""
+    """The other side sends no more; `full`: it does not read any more either, `reason` says why if it was asked to."""
 
     full: bool
+    reason: str = ""
 
 
 class Closed(NamedTuple):
-    """The loop is over; `reason` is empty after an orderly close, `remote` says which side ended it."""
+    """The loop is over: `remote` if the other side broke it off. An orderly end has the reason the other side gave."""
 
     reason: str
     remote: bool
@@ -162,10 +163,10 @@ class Endpoint:
         """End this direction after what was written; the other one goes on."""
         self.sending.close(frames.CloseMode.HALF)
 
-    def close(self, now: float) -> None:
-        """End both directions: what was written is delivered, what still comes is discarded."""
+    def close(self, now: float, reason: str = "") -> None:
+        """End both directions: what was written is delivered, then the reason; what still comes is discarded."""
         self.receiving.discard(now)
-        self.sending.close(frames.CloseMode.FULL)
+        self.sending.close(frames.CloseMode.FULL, reason)
 
     def consumed(self, size: int, now: float) -> None:
         """The app took `size` delivered bytes."""
@@ -256,7 +257,7 @@ class Endpoint:
             full = receiving.mode is frames.CloseMode.FULL
             self._ended_told = True
             if not receiving.discarding:
-                events.append(Ended(full))
+                events.append(Ended(full, receiving.reason))
         if receiving.mode is frames.CloseMode.FULL and not self._stopped:
             self._stopped = True
             if sending.unacknowledged or not sending.closing:
@@ -267,7 +268,7 @@ class Endpoint:
             self._linger_until = now + LINGER
         if self.state is State.DONE and (self._done_heard or now >= self._linger_until) and not self._done_owed:
             self.state = State.CLOSED
-            events.append(Closed("", remote=False))
+            events.append(Closed(receiving.reason, remote=False))
 
     def due(self, now: float) -> bool:
         """Say whether `next_plain` has a packet."""

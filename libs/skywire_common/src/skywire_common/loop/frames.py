@@ -64,7 +64,7 @@ class Ack(NamedTuple):
 
 
 class Close(NamedTuple):
-    """The end of a direction at `final`, or of the loop; `reason` is empty after an orderly close."""
+    """The end of a direction at `final`, or of the loop; an orderly one has a reason only if someone wanted it."""
 
     final: int
     mode: CloseMode

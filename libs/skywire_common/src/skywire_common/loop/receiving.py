@@ -103,6 +103,11 @@ class Receiving:
         return self.close.mode if self.close is not None else None
 
     @property
+    def reason(self) -> str:
+        """Why the other side ended the loop after all its bytes; empty if it did not say."""
+        return self.close.reason if self.close is not None else ""
+
+    @property
     def next_offset(self) -> int:
         """The first byte not delivered."""
         return self._next

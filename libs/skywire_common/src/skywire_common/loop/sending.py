@@ -98,11 +98,11 @@ class Sending:
             return True
         return False
 
-    def close(self, mode: frames.CloseMode) -> None:
+    def close(self, mode: frames.CloseMode, reason: str = "") -> None:
         """End the direction after all that was written. FULL may follow HALF, nothing else may follow."""
         if self._close is not None and self._close.mode >= mode:
             return
-        self._close = frames.Close(self._written, mode)
+        self._close = frames.Close(self._written, mode, reason)
         self._close_queued = True
         self._close_acked = False
 

@@ -60,7 +60,8 @@ class _Way:
             return True
         if self.finished and not self.queue and not self.end_told:
             self.end_told = True
-            reader.on_end()
+            if self._both.farewell is None:  # else that is what it hears
+                reader.on_end()
             self._both.end_if_told()
         return False
 
@@ -72,12 +73,13 @@ class _Both:
         self.ways = (_Way(self), _Way(self))
         self.closed = False
         self.closing: _Way | None = None
+        self.farewell: Failure | None = None
         self.reason: Failure | None = None
 
     def end_if_told(self) -> None:
         """End the loop once both directions have ended, or the one of the end that closed."""
         if all(way.end_told for way in self.ways) or (self.closing is not None and self.closing.end_told):
-            self.end(None)
+            self.end(self.farewell)
 
     def end(self, reason: Failure | None) -> None:
         """End both directions now and tell both readers."""
@@ -89,7 +91,8 @@ class _Both:
             way.queue.clear()
         for way in self.ways:
             if way.reader is not None:
-                way.reader.on_closed(reason)
+                said_it = self.farewell is not None and way is not self.closing
+                way.reader.on_closed(None if said_it else reason)
 
 
 class LocalLoop:
@@ -141,11 +144,12 @@ class LocalLoop:
         self._out.finished = True
         self._out.move()
 
-    def close(self, reason: Failure | None = None) -> None:
-        """End both directions: after delivery, or with a reason at once."""
-        if reason is not None:
+    def close(self, reason: Failure | None = None, *, deliver: bool = False) -> None:
+        """End both directions: after delivery, or with a reason at once unless it says `deliver`."""
+        if reason is not None and not deliver:
             self._both.end(reason)
             return
+        self._both.farewell = reason
         self._both.closing = self._out
         self.finish()
         self._both.end_if_told()

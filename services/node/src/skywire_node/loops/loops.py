@@ -303,9 +303,9 @@ class Loops:
         log.info("loop closed", loop_id=loop.loop_id.hex(), setup_id=loop.routes.setup_id.hex(), reason=said)
 
     async def drain(self) -> None:
-        """Close every loop in order and wait until all are over."""
+        """Close every loop in order, saying why, and wait until all are over."""
         for loop in list(self.by_id.values()):
-            loop.close()
+            loop.close(Failure(ErrorCode.STOPPING, "the node is stopping"), deliver=True)
         while self.by_id:
             await self._one_over.wait()
             self._one_over.clear()

@@ -109,6 +109,7 @@ class RoutedLoop:
     _reader: LoopReader | None = None
     _early: list[bytes] = field(default_factory=list)
     _early_end: list[Callable[[LoopReader], None]] = field(default_factory=list)
+    _farewell: Failure | None = None  # why the other end closed the loop after all its bytes
     _timer: Timer | None = None
     _timer_at: float = 0.0
     _blocked: bool = False
@@ -154,15 +155,15 @@ class RoutedLoop:
             self.endpoint.finish()
             self.host.wake(self)
 
-    def close(self, reason: Failure | None = None) -> None:
-        """Deliver what was written and end; with a reason: end at once."""
+    def close(self, reason: Failure | None = None, *, deliver: bool = False) -> None:
+        """Deliver what was written and end; with a reason: end at once, unless it says `deliver`."""
         if self.state == "CLOSED":
             return
-        if reason is not None:
+        if reason is not None and not deliver:
             self.abort(reason)
             return
         self.state = "CLOSING"
-        self.endpoint.close(self.host.clock())
+        self.endpoint.close(self.host.clock(), str(reason or ""))
         self.host.wake(self)
 
     # -- the network's side
@@ -200,10 +201,13 @@ class RoutedLoop:
                     self._early.append(bytes(data))  # the window bounds it
                 continue
             match event:
+                case Ended(reason=reason) if reason:
+                    self._farewell = _remote_failure(reason, self.loop_id)  # told once the loop is over
                 case Ended():
                     self._tell(lambda reader: reader.on_end())
-                case Closed(reason):
-                    self._over(_remote_failure(reason, self.loop_id) if reason else None, orderly=True)
+                case Closed(reason, remote):
+                    heard = bool(reason) and (remote or self.state != "CLOSING")
+                    self._over(_remote_failure(reason, self.loop_id) if heard else None, orderly=True)
                 case Dropped():
                     self.host.dropped(event)
 
@@ -343,6 +347,8 @@ class RoutedLoop:
     def _over(self, reason: Failure | None, *, orderly: bool) -> None:
         if self.state == "CLOSED":
             return
+        if self._farewell is not None:
+            reason = None if self.state == "CLOSING" else self._farewell  # every byte came, whatever is lost since
         self.state, self.reason = "CLOSED", str(reason or "")
         self._open.set()
         self._news.set()
