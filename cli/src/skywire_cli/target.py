@@ -98,21 +98,26 @@ class Target(NamedTuple):
         return found if found.exists() else None
 
 
-def not_running(target: Target) -> CliError:
-    """Return the error for a node whose socket nobody listens on, with the line that starts it."""
+def start_line(target: Target) -> str:
+    """Return the line that starts a node which does not run."""
     from skywire_cli.testnet.state import load
 
-    socket, config = target.admin_socket(), target.config_file()
     state = load(target.directory) if target.socket is None or target.number is not None else None
+    config = target.config_file()
+    if state is not None and state.running:
+        where = "" if target.directory == DEFAULT_DIRECTORY else f" --dir {target.directory}"
+        return f"skywire testnet restart {state.node(target.number or 1).name}{where}"
     if state is not None:
-        start = f"`skywire testnet down --dir {target.directory}`, then `skywire testnet up` again"
-        if config is not None:
-            start = f"skywire-node --config {config} (a whole new testnet: {start})"
-    elif socket == home() / SOCKET_FILE:
-        start = "skywire-node"
-    else:
-        start = f"skywire-node --config {config or 'FILE'}"
-    return CliError("UNAVAILABLE", f"the node at {socket} is not running", f"start it with: {start}")
+        return f"skywire testnet down --dir {target.directory}, then skywire testnet up again"
+    if target.admin_socket() == home() / SOCKET_FILE:
+        return "skywire-node"
+    return f"skywire-node --config {config or 'FILE'}"
+
+
+def not_running(target: Target) -> CliError:
+    """Return the error for a node whose socket nobody listens on, with the line that starts it."""
+    message = f"the node at {target.admin_socket()} is not running"
+    return CliError("UNAVAILABLE", message, f"start it with: {start_line(target)}")
 
 
 def listening(target: Target) -> Path:

@@ -124,7 +124,11 @@ FAULTS = [
     ("DISK_FULL", change(free_bytes=LEAST_FREE - 1), "free at least"),
     ("SOCKET_STALE", change(summary=None, silent="UNAVAILABLE"), "rm /n/admin.sock"),
     ("NODE_SILENT", change(summary=None, silent="DEADLINE"), "log"),
-    ("NODE_NOT_RUNNING", change(summary=None, socket_exists=False), "skywire-node --config /n/config.json"),
+    (
+        "NODE_NOT_RUNNING",
+        change(summary=None, socket_exists=False, start="skywire testnet restart node1"),
+        "start it: skywire testnet restart node1",
+    ),
     (
         "PORT_TAKEN",
         change(

@@ -77,14 +77,13 @@ def _running(facts: Facts) -> Iterator[Finding]:
         if facts.socket_exists and facts.silent == "UNAVAILABLE":
             what, repair = (
                 f"{facts.socket} is left of a node that runs no more",
-                f"rm {facts.socket}, then start the node",
+                f"rm {facts.socket}, then: {facts.start}",
             )
             yield Finding("SOCKET_STALE", what, repair, _fix("unlink", facts.socket))
         elif facts.socket_exists:
             yield Finding("NODE_SILENT", f"the node does not answer: {facts.silent}", "look at its log, or restart it")
         else:
-            start = f"skywire-node --config {facts.config}" if facts.config else "skywire-node"
-            yield Finding("NODE_NOT_RUNNING", f"no node listens on {facts.socket}", f"start it: {start}")
+            yield Finding("NODE_NOT_RUNNING", f"no node listens on {facts.socket}", f"start it: {facts.start}")
         for one in facts.taken:
             who = f" by {one.who}" if one.who else ""
             repair = f"stop {one.who or 'who has it'}, or change {one.key} in {facts.config}"

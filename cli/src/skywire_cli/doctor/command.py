@@ -13,7 +13,7 @@ from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
 from skywire_cli.paths import NamedPath
-from skywire_cli.target import Target, target_options
+from skywire_cli.target import Target, start_line, target_options
 
 if TYPE_CHECKING:
     from skywire_cli.doctor.checks import Finding
@@ -52,7 +52,10 @@ def doctor(target: Target, file: Path | None, fix: bool) -> int:
 def _look(target: Target, file: Path | None) -> Facts:
     from skywire_cli.doctor.gather import gather
 
-    return asyncio.run(gather(target.admin_socket(), file or target.config_file(), _wrong))
+    facts = asyncio.run(gather(target.admin_socket(), file or target.config_file(), _wrong))
+    if facts.summary is None:
+        facts.start = start_line(target) if file is None else f"skywire-node --config {file}"
+    return facts
 
 
 def _wrong(file: Path) -> str:

@@ -36,6 +36,8 @@ class Facts:
 
     socket: Path
     socket_exists: bool = False
+    # What would start the node.
+    start: str = "skywire-node"
     # The running node.
     summary: Row | None = None
     silent: str = ""

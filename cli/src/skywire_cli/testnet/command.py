@@ -1,4 +1,4 @@
-"""`skywire testnet up|status|down`."""
+"""`skywire testnet up|down|logs`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from skywire_common.errors import Failure
 
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
-from skywire_cli.output import console, json_wanted, print_json, table
+from skywire_cli.output import json_wanted, print_json
 from skywire_cli.target import CONFIG_FILE, directory_option
 from skywire_cli.testnet.plan import MAX_NODES, MAX_SETUP_NODES, Topology
-from skywire_cli.testnet.state import Kind, ServiceState, State, Status, load
+from skywire_cli.testnet.restarting import restart
+from skywire_cli.testnet.state import State, Status, load
+from skywire_cli.testnet.status import status
 
 if TYPE_CHECKING:
-    from skywire.node.v1 import node_admin_pb2 as pb
-
     from skywire_cli.testnet.network import Testnet
 
 # Every process may use its whole grace, one group after the other.
@@ -38,6 +36,10 @@ _POLL = 0.05
 @click.group(cls=JsonGroup)
 def testnet() -> None:
     """Run a whole network on this machine: discovery, setup nodes, nodes, each a process of its own."""
+
+
+testnet.add_command(restart)
+testnet.add_command(status)
 
 
 @testnet.command()
@@ -71,25 +73,6 @@ def up(detach: bool, launcher: bool, directory: Path, **shape: Any) -> None:
         _detach(directory)
     else:
         asyncio.run(_run(_make(directory, **shape), directory if launcher else None))
-
-
-@testnet.command()
-@directory_option
-def status(directory: Path) -> int:
-    """Show what runs; exit code 3 if nothing does, 4 if a process is not ready."""
-    state = load(directory)
-    if state is None or not state.running:
-        raise CliError("NO_TESTNET", f"no testnet runs in {directory}", "skywire testnet up")
-    summaries = asyncio.run(_summaries(state))
-    state = _now(state, summaries)
-    ready = state.status is Status.READY and all(
-        summary is not None and summary.state == "READY" for summary in summaries.values()
-    )
-    if json_wanted():
-        _print_status_json(state, summaries)
-    else:
-        _print_status(state, summaries)
-    return Exit.OK if ready else Exit.NOT_READY
 
 
 @testnet.command()
@@ -270,56 +253,3 @@ def _error_of(launcher: subprocess.Popen[bytes]) -> CliError:
         return CliError(error["code"], error["message"], error["hint"], error["details"])
     except (ValueError, IndexError, KeyError):
         return CliError("START_FAILED", f"the launcher ended: {said.strip() or launcher.returncode}")
-
-
-async def _summaries(state: State) -> dict[str, pb.GetSummaryResponse | None]:
-    """Ask every node at once; None for one that does not answer."""
-    from skywire_cli.admin import NodeAdmin
-
-    async def ask(node: ServiceState) -> pb.GetSummaryResponse | None:
-        async with NodeAdmin(node.socket) as admin:
-            try:
-                return await admin.summary()
-            except Failure:
-                return None
-
-    nodes = [node for node in state.nodes if "admin" in node.interfaces]
-    answers = await asyncio.gather(*(ask(node) for node in nodes))
-    return {node.name: answer for node, answer in zip(nodes, answers, strict=True)}
-
-
-def _now(state: State, summaries: dict[str, pb.GetSummaryResponse | None]) -> State:
-    """Return the state as it is now: the file may be a moment older than a death."""
-    services = []
-    for service in state.services:
-        said = summaries.get(service.name)
-        if service.process is not None and not service.process.alive:
-            service = replace(service, status=Status.FAILED, reason="it is gone", process=None)
-        if service.kind is Kind.NODE:
-            service = replace(service, links_up=min(said.transports_up, service.links) if said is not None else 0)
-        services.append(service)
-    failed = state.status is Status.READY and any(service.status is Status.FAILED for service in services)
-    return replace(state, status=Status.FAILED if failed else state.status, services=tuple(services))
-
-
-def _print_status(state: State, summaries: dict[str, pb.GetSummaryResponse | None]) -> None:
-    from skywire_cli.testnet.view import render
-
-    out = console()
-    out.print(render(state))
-    rows: list[tuple[object, ...]] = []
-    for name, said in summaries.items():
-        if said is None:
-            rows.append((name, "does not answer", "", "", "", "", ""))
-        else:
-            state_text = " ".join((said.state, *said.reasons))
-            links, apps = f"{said.transports_up} of {said.transports}", f"{said.apps_ready} of {said.apps}"
-            rows.append((name, state_text, links, apps, said.loops, said.rules, said.packets_forwarded))
-    out.print(table("nodes", ("node", "says", "transports up", "apps ready", ">loops", ">rules", ">forwarded"), rows))
-
-
-def _print_status_json(state: State, summaries: dict[str, pb.GetSummaryResponse | None]) -> None:
-    from skywire_cli.shown import plain
-
-    said = {name: plain(summary) if summary is not None else None for name, summary in summaries.items()}
-    print_json({**state.document(), "summaries": said})

@@ -30,7 +30,7 @@ from skywire_common.rpc.sockets import MAX_PATH
 from skywire_cli.admin import TIMEOUT, NodeAdmin
 from skywire_cli.failures import CliError
 from skywire_cli.keygen import write_key_file
-from skywire_cli.testnet import config
+from skywire_cli.testnet import config, restarting
 from skywire_cli.testnet.cleaning import APPS_DIRECTORY, clean
 from skywire_cli.testnet.identity import ProcessId
 from skywire_cli.testnet.plan import AppPlan, Plan
@@ -205,7 +205,13 @@ class Testnet:
             await channel.close()
 
     async def watch(self) -> None:
-        """Keep the count of links in the state true until cancelled; a node that does not answer has none."""
+        """Keep the count of links in the state true, and start again what is asked for, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._count_links())
+            tasks.create_task(restarting.serve(self))
+
+    async def _count_links(self) -> None:
+        """Keep the count of links; a node that does not answer has none."""
         while True:
             await asyncio.sleep(_WATCH_S)
             for node in self.nodes:

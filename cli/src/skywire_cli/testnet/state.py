@@ -36,6 +36,7 @@ class Status(StrEnum):
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
+    DEGRADED = "degraded"  # every process is ready, and a node is not; never in the file
     STOPPED = "stopped"
     FAILED = "failed"
 

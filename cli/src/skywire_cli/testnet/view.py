@@ -20,6 +20,7 @@ _STYLE = {
     Status.STARTING: "yellow",
     Status.READY: "green",
     Status.STOPPING: "yellow",
+    Status.DEGRADED: "yellow",
     Status.STOPPED: "dim",
     Status.FAILED: "bold red",
 }
