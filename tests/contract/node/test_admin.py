@@ -18,6 +18,7 @@ from skywire_common.convert.routes import addr_to
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
+from skywire_common.private_files import write_private
 from skywire_common.routes import Hop, PathPair
 from skywire_common.rpc import token
 from skywire_common.rpc.client import RpcChannel
@@ -406,6 +407,39 @@ async def test_only_the_owner_gets_in_and_only_by_the_socket(world: World) -> No
             await world.call(request, channel)
         assert caught.value.code is ErrorCode.PERMISSION_DENIED
     await channel.close()
+
+
+async def test_a_changed_token_counts_without_a_restart(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skywire_common.rpc.token.CHECK_S", 0.0)
+    file, first, second = tmp_path / "token", token.make(), token.make()
+    write_private(file, first)
+    server, address = await serve_remote(OWN, world.service, RemoteAdmin(listen="127.0.0.1:0", token_file=file))
+
+    async def gets_in(held: str) -> bool:
+        channel = RpcChannel(address, None, None, token=held)
+        try:
+            await world.call(pb.GetSummaryRequest(), channel)
+        except Failure as failure:
+            assert failure.code is ErrorCode.PERMISSION_DENIED
+            return False
+        finally:
+            await channel.close()
+        return True
+
+    try:
+        assert await gets_in(first)
+        file.unlink()
+        assert not await gets_in(first) and not await gets_in("")
+        write_private(file, second)
+        assert await gets_in(second) and not await gets_in(first)
+        file.chmod(0o644)
+        assert not await gets_in(second)
+        file.chmod(0o600)
+        assert await gets_in(second)
+    finally:
+        await server.stop(0)
 
 
 @pytest.mark.parametrize("tls", [False, True])

@@ -39,6 +39,15 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+def mark_of(path: Path) -> tuple[int, int, int, int] | None:
+    """Return what tells a file from the one that was there before, its mode included; None: there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+
+
 def is_private(found: os.stat_result, user: int, groups: Collection[int]) -> bool:
     """Say whether a file with this status is for this user's eyes only."""
     others = found.st_mode & _OTHERS_MAY

@@ -47,6 +47,22 @@ def test_a_call_bears_the_token_once_and_whole() -> None:
         assert not token.bears(values, held)
 
 
+def test_its_file_is_looked_at_once_a_second(tmp_path: Path) -> None:
+    now = 0.0
+    file, made = tmp_path / "token", token.make()
+    first = token.load(write(file, token.make().encode()))
+    held = token.TokenFile(file, lambda: now)
+    write(file, made.encode())
+    assert held.current() == first
+    now += token.CHECK_S
+    assert held.current() == made
+    file.unlink()
+    assert held.current() == made
+    now += token.CHECK_S
+    assert held.current() == ""
+    assert not token.bears(["Bearer "], "")
+
+
 def test_a_server_that_wants_a_token_has_one() -> None:
     with pytest.raises(LocalError, match="no token"):
         RpcServer(SecretKey.generate(), {"/a.B/C": Access.TOKEN}, replays=MemoryReplays())

@@ -88,9 +88,9 @@ class Gate(grpc.aio.ServerInterceptor):
         replays: ReplayGuard,
         metrics: CallMetrics,
         clock: Callable[[], float] = time.time,
-        bearer: str = "",
+        bearer: Callable[[], str] = lambda: "",
     ) -> None:
-        """`bearer` is the token of methods with access TOKEN."""
+        """`bearer` tells the token of methods with access TOKEN, empty: nobody may call them."""
         self._bearer = bearer
         self._audience = audience
         self._access = access
@@ -211,7 +211,7 @@ class Gate(grpc.aio.ServerInterceptor):
         """Check who calls, and hold a place among the calls of that key; None: the method wants no identity."""
         if method.access is Access.LOCAL and not context.peer().startswith("unix:"):
             raise Refused(Reason.NOT_LOCAL, ErrorCode.PERMISSION_DENIED, f"{method.path} is for the local socket only")
-        if method.access is Access.TOKEN and not token.bears(_metadata(context, token.METADATA_KEY), self._bearer):
+        if method.access is Access.TOKEN and not token.bears(_metadata(context, token.METADATA_KEY), self._bearer()):
             raise Refused(Reason.TOKEN, ErrorCode.PERMISSION_DENIED, "the token is missing or wrong")
         if method.access in (Access.ANYONE, Access.LOCAL, Access.TOKEN):
             yield None

@@ -53,10 +53,10 @@ class RpcServer:
         registry: CollectorRegistry | None = None,
         max_message: int = MAX_MESSAGE,
         connection_age_s: float = 0,
-        token: str = "",
+        token: Callable[[], str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if not token and Access.TOKEN in access.values():
+        if token is None and Access.TOKEN in access.values():
             raise LocalError("methods for whoever brings the token, and no token")
         self._public_key = secret.public
         self._access = dict(access)
@@ -66,7 +66,7 @@ class RpcServer:
         self._health = health.Health()
         own = dict.fromkeys([*reflection.methods(), *_methods_of(health.SERVICE)], Access.ANYONE) | process.ACCESS
         metrics = CallMetrics(registry if registry is not None else CollectorRegistry())
-        self._gate = Gate(secret.public, self._access | own, trusted, replays, metrics, clock, token)
+        self._gate = Gate(secret.public, self._access | own, trusted, replays, metrics, clock, token or (lambda: ""))
         self._server = grpc.aio.server(interceptors=[self._gate], options=server_options(max_message, connection_age_s))
         # For probes, which know no TLS: nothing but health, counted by nobody.
         uncounted = CallMetrics(CollectorRegistry())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import grpc
 
 from skywire_common.errors import LocalError
-from skywire_common.private_files import check_private
+from skywire_common.private_files import check_private, mark_of
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -77,16 +77,8 @@ class Watched(Generic[T]):
         return True
 
 
-def _marks(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:
-    """Return what tells a file from the one that was there before; None: it is missing."""
-    marks: list[tuple[int, int, int] | None] = []
-    for path in (files.certificate, files.key, files.ca):
-        try:
-            found = path.stat() if path is not None else None
-        except OSError:
-            found = None
-        marks.append(None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size))
-    return tuple(marks)
+def _marks(files: TlsFiles) -> tuple[object, ...]:
+    return tuple(None if path is None else mark_of(path) for path in (files.certificate, files.key, files.ca))
 
 
 def server_credentials(files: TlsFiles, clock: Callable[[], float] = time.monotonic) -> grpc.ServerCredentials:

@@ -10,16 +10,19 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from skywire_common.errors import LocalError
-from skywire_common.private_files import check_private
+from skywire_common.private_files import check_private, mark_of
 
 METADATA_KEY = "authorization"
 MIN_TOKEN, MAX_TOKEN = 32, 256
 _TOKEN = re.compile(rf"[!-~]{{{MIN_TOKEN},{MAX_TOKEN}}}", re.ASCII)
 _RANDOM_SIZE = 32
+# A changed file is noticed after so many seconds at most.
+CHECK_S = 1.0
 
 
 def make() -> str:
@@ -38,12 +41,55 @@ def load(path: Path) -> str:
     return text
 
 
+class TokenFile:
+    """The token that its file holds now: looked at when it is asked for, at most once in CHECK_S.
+
+    A file that is gone or cannot be used lets nobody in, unlike a certificate, of which the former stays in force: to
+    take a token back is to remove it.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Read the file; raises LocalError or OSError."""
+        self._path = path
+        self._clock = clock
+        self._mark = mark_of(path)
+        self._looked = clock()
+        self._token = load(path)
+
+    def __repr__(self) -> str:
+        return f"TokenFile({self._path})"
+
+    def current(self) -> str:
+        """Return the token, empty if there is none."""
+        now = self._clock()
+        if now - self._looked >= CHECK_S:
+            self._looked = now
+            mark = mark_of(self._path)
+            if mark != self._mark:
+                self._mark = mark
+                self._read_anew()
+        return self._token
+
+    def _read_anew(self) -> None:
+        # What a command line needs of this module needs no logging.
+        import structlog
+
+        log = structlog.get_logger().bind(logger="token", file=str(self._path))
+        try:
+            self._token = load(self._path)
+        except (LocalError, OSError) as error:
+            self._token = ""
+            log.error("the token cannot be used: nobody gets in", reason=str(error))
+        else:
+            log.info("token read anew")
+
+
 def metadata(token: str) -> tuple[tuple[str, str], ...]:
     """Return what a call carries."""
     return ((METADATA_KEY, f"Bearer {token}"),)
 
 
 def bears(values: Iterable[str | bytes], token: str) -> bool:
-    """Say whether a call's metadata holds the token, once; how long that takes says nothing of it."""
+    """Say whether a call's metadata holds the token, once; how long it takes says nothing of it; nobody bears ""."""
     found = [value.encode("utf-8", "replace") if isinstance(value, str) else value for value in values]
-    return len(found) == 1 and hmac.compare_digest(found[0], f"Bearer {token}".encode())
+    return bool(token) and len(found) == 1 and hmac.compare_digest(found[0], f"Bearer {token}".encode())

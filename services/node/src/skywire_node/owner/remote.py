@@ -15,9 +15,12 @@ from skywire_node.owner.admin import ACCESS, SERVICE, NodeAdminService
 
 
 async def serve_remote(secret: SecretKey, owners: NodeAdminService, settings: RemoteAdmin) -> tuple[RpcServer, str]:
-    """Serve the owner's service to whoever brings the token; return the server and its address. Raises Failure."""
-    held = await asyncio.to_thread(token.load, settings.token_file)
-    server = RpcServer(secret, dict.fromkeys(ACCESS, Access.TOKEN), replays=MemoryReplays(), token=held)
+    """Serve the owner's service to whoever brings the token; return the server and its address. Raises Failure.
+
+    Another token in its file is taken without a restart.
+    """
+    held = await asyncio.to_thread(token.TokenFile, settings.token_file)
+    server = RpcServer(secret, dict.fromkeys(ACCESS, Access.TOKEN), replays=MemoryReplays(), token=held.current)
     server.add(pb_grpc.add_NodeAdminServicer_to_server, owners, SERVICE)
     address = await server.listen(settings.listen, settings.tls)
     await server.start()
