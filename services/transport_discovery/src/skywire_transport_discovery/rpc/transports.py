@@ -12,7 +12,7 @@ from skywire.common.v1 import common_pb2
 from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 from skywire.transport_discovery.v1 import transport_discovery_pb2_grpc as pb_grpc
 from skywire_common.convert import fields
-from skywire_common.convert.entries import MAX_ENTRIES, signed_entries_from, signed_entries_to, signed_entry_from
+from skywire_common.convert.entries import MAX_ENTRIES, signed_entries_from, signed_entry_from
 from skywire_common.entries import SignedEntry
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
@@ -50,7 +50,12 @@ class TransportDiscovery(pb_grpc.TransportDiscoveryServicer):
         entries = signed_entries_from(request.entries)
         self._quotas.registrations(edge, len(entries))
         await check_entries(edge, entries)
-        return pb.RegisterTransportsResponse(entries=signed_entries_to(await self._registry.register(entries)))
+        done = await self._registry.register(entries)
+        # They are what was asked, with the time of registration.
+        answer = pb.RegisterTransportsResponse(entries=request.entries)
+        for entry, signed in zip(answer.entries, done, strict=True):
+            entry.registered = signed.registered
+        return answer
 
     async def GetTransport(self, request: pb.GetTransportRequest, context: Context) -> pb.GetTransportResponse:  # noqa: N802
         """Look one up, with its history if asked."""

@@ -26,9 +26,13 @@ R = TypeVar("R")
 
 READERS = 2
 BUSY_MS = 5000
+# What the log may grow to before it is written to the file, which waits for the disk: 32 MB. At the default of 4 MB a
+# busy discovery does that several times a second.
+CHECKPOINT_PAGES = 8192
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=NORMAL",
+    f"wal_autocheckpoint={CHECKPOINT_PAGES}",
     f"busy_timeout={BUSY_MS}",
     "cache_size=-32000",
     "temp_store=MEMORY",

@@ -123,7 +123,7 @@ def register(
         if full is not None:
             answers.append(_too_many(full, per_node))
             continue
-        counts += added
+        counts.update(added)
         for key, signed in adding.items():
             rows[key] = _row(key, signed, now)
             known[key] = now // 1000
