@@ -93,7 +93,8 @@ async def test_app_is_started_its_loop_seen_on_every_node_and_closed(net: Testne
         return bool(loops) and loops[0].state == "OPEN" and loops[0].bytes_received > 0
 
     await until(pinging_server := _ready(last), DEADLINE, "the server to be ready")
-    assert skywire("node", "apps", "start", "helloworld", *at[0])[0] == 0
+    code, app = skywire("node", "apps", "start", "helloworld", "--wait", *at[0])
+    assert (code, app["state"]) == (0, "READY")
     await until(pinging, DEADLINE, "a loop that carries pings")
     (loop,) = skywire("node", "loops", *at[0])[1]
     assert (loop["app"], loop["remote"]) == ("helloworld", {"public_key": last.public_key, "port": PORT})
@@ -134,7 +135,7 @@ def _ready(node: Node) -> Callable[[], Awaitable[bool]]:
 async def test_waiting_for_an_app_gives_its_end(net: Testnet) -> None:
     at = ("--dir", str(net.directory), "--node", "1")
     waiting = await asyncio.create_subprocess_exec(
-        *SKYWIRE, "node", "apps", "start", "helloworld", "--wait", "--json", *at, stdout=-1, stderr=-1
+        *SKYWIRE, "node", "apps", "start", "helloworld", "--until-end", "--json", *at, stdout=-1, stderr=-1
     )
     await until(_ready(net.nodes[0]), DEADLINE, "the app to run")
     await net.nodes[0].admin.stop_app("helloworld")

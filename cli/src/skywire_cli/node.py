@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from skywire_cli.admin import NodeAdmin
 
 _POLL = 0.1
+_NOT_YET = frozenset({"STARTING", "STOPPING"})
+_RUNNING = _NOT_YET | {"READY", "DEGRADED"}
 _PARTS = {
     "loops": Lazy("skywire_cli.node_loops", "loops", "List, add and close loops."),
     "rules": Lazy("skywire_cli.node_rules", "rules", "List and remove routing rules."),
@@ -79,22 +81,29 @@ def list_apps(target: Target) -> None:
 @apps.command("start")
 @target_options
 @click.argument("name", shell_complete=completing(_names))
-@click.option("--wait", is_flag=True, help="Return when it has ended; exit code 1 unless its own is 0.")
-def start_app(target: Target, name: str, wait: bool) -> None:
-    """Start the app NAME."""
+@click.option("--wait", is_flag=True, help="Return when it is READY; exit code 1 if it ends before.")
+@click.option("--until-end", is_flag=True, help="Return when it has ended; exit code 1 unless its own is 0.")
+def start_app(target: Target, name: str, wait: bool, until_end: bool) -> None:
+    """Start the app NAME.
+
+    It is READY once it has introduced itself to the node, which gives it ten seconds.
+    """
 
     import asyncio
 
+    # One that has done its work and ended well meanwhile was READY.
+    pending = _RUNNING if until_end else _NOT_YET if wait else frozenset()
+
     async def start(admin: NodeAdmin) -> pb.App:
         app = await admin.start_app(name)
-        while wait and app.state != "STOPPED":
+        while app.state in pending:
             await asyncio.sleep(_POLL)
             app = next(app for app in await admin.apps() if app.name == name)
         return app
 
     app = ask(target, start)
     _show_app(app)
-    if wait and app.reason != "exit code 0":
+    if pending and app.state == "STOPPED" and app.reason != "exit code 0":
         hint = f"all that it printed: skywire logs --app {name}"
         raise CliError("APP_FAILED", f"app {name} ended with {app.reason or 'no reason'}", hint)
 
