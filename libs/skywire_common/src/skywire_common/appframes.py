@@ -79,8 +79,8 @@ class LoopAddr(NamedTuple):
 class Init(NamedTuple):
     """An app's first frame.
 
-    `window`: how many Sends per loop it takes before it answered the first. `late_answers`: the node may answer one Send
-    with what it says next, a little later.
+    `window`: how many Sends per loop it takes before it answered the first. `late_answers`: the node may answer one
+    Send with what it says next, a little later.
     """
 
     app_name: str
