@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from skywire.node.v1 import node_admin_pb2 as pb
+from skywire_cli.testnet.failing.cable import Cable
 from skywire_cli.testnet.network import Node, Testnet
 from skywire_cli.testnet.plan import AppPlan, Link, Plan
 from skywire_cli.testnet.process import Service
 from skywire_cli.testnet.state import Status
 from skywire_common.errors import Failure
-from system.proxy import Proxy
 
 APP = Path(__file__).parent.parent / "apps" / "remote.py"
 NAME = "remote"
@@ -95,7 +95,7 @@ class Transfer:
 class Bed:
     """The testnet, its proxies by link, its apps by node; nodes count from 0 here."""
 
-    def __init__(self, net: Testnet, proxies: dict[Link, Proxy], apps: list[Driver]) -> None:
+    def __init__(self, net: Testnet, proxies: dict[Link, Cable], apps: list[Driver]) -> None:
         self.net = net
         self.proxies = proxies
         self.apps = apps
@@ -107,7 +107,7 @@ class Bed:
         """The nodes."""
         return self.net.nodes
 
-    def proxy(self, one: int, other: int) -> Proxy:
+    def proxy(self, one: int, other: int) -> Cable:
         """Return the cable between two nodes."""
         return next(proxy for link, proxy in self.proxies.items() if {*link} == {one, other})
 
@@ -263,7 +263,7 @@ async def bed(
     app = place / "remote.py"
     shutil.copy(APP, app)
     drivers = [Driver(place / f"app{index}.sock") for index in range(nodes)]
-    found: dict[Link, Proxy] = {}
+    found: dict[Link, Cable] = {}
     net: Testnet
 
     def target(index: int) -> Callable[[], str | None]:
@@ -272,10 +272,10 @@ async def bed(
     try:
         async with AsyncExitStack() as stack:
             # No node finds another one but through the cable that is planned: it would go around it.
-            nowhere = await stack.enter_async_context(Proxy(lambda: None))
+            nowhere = await stack.enter_async_context(Cable(lambda: None))
             nowhere.cut()
             for link in links if proxied else ():
-                found[link] = await stack.enter_async_context(Proxy(target(link.acceptor), buffers=buffers))
+                found[link] = await stack.enter_async_context(Cable(target(link.acceptor), buffers=buffers))
             apps = {
                 index: (
                     AppPlan(

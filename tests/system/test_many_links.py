@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from skywire_cli.testnet.failing.cable import Cable
 from skywire_cli.testnet.network import Testnet
 from skywire_cli.testnet.plan import Link, Plan
 from soak.churn import held_by
 from system.bed import until
-from system.proxy import Proxy
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(1500)]
 NODES = 50
@@ -41,9 +41,9 @@ async def test_links_of_fifty_nodes_are_cut_and_restored_and_nothing_is_left() -
     async with AsyncExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory(prefix="sw"))
         net: Testnet
-        nowhere = await stack.enter_async_context(Proxy(lambda: None))
+        nowhere = await stack.enter_async_context(Cable(lambda: None))
         nowhere.cut()
-        proxies = [await stack.enter_async_context(Proxy(lambda: net.nodes[0].interfaces.get("link"))) for _ in links]
+        proxies = [await stack.enter_async_context(Cable(lambda: net.nodes[0].interfaces.get("link"))) for _ in links]
         addresses = {link: proxy.address for link, proxy in zip(links, proxies, strict=True)}
         plan = Plan(NODES, links, addresses=addresses, announced_link=nowhere.address, log_level="warning")
         # Starting fifty processes at once is the machine's trial, not the network's.

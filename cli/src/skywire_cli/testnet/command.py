@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,15 @@ from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import json_wanted, print_json
 from skywire_cli.target import CONFIG_FILE, directory_option
+from skywire_cli.testnet.failing.command import failures, inflict, told
+from skywire_cli.testnet.failing.profiles import PROFILES, profile
 from skywire_cli.testnet.plan import MAX_NODES, MAX_SETUP_NODES, Topology
 from skywire_cli.testnet.restarting import restart
 from skywire_cli.testnet.state import State, Status, load
 from skywire_cli.testnet.status import status
 
 if TYPE_CHECKING:
+    from skywire_cli.testnet.failing.breaking import Breaking
     from skywire_cli.testnet.network import Testnet
 
 # Every process may use its whole grace, one group after the other.
@@ -40,6 +43,9 @@ def testnet() -> None:
 
 testnet.add_command(restart)
 testnet.add_command(status)
+
+testnet.add_command(failures)
+testnet.add_command(inflict)
 
 
 @testnet.command()
@@ -63,16 +69,30 @@ testnet.add_command(status)
     metavar="NAME@NODE:PORT=COMMAND",
     help="One that waits for `skywire node apps start`.",
 )
+@click.option(
+    "--failure",
+    type=click.Choice([one.name.value for one in PROFILES]),
+    help="Have this fail once all is up; `skywire testnet failures` says what each is. Without other wishes the "
+    "network is a diamond of four with two setup nodes, and pings go across it.",
+)
+@click.option(
+    "--failure-for", type=click.FloatRange(0), metavar="SECONDS", help="Undo it after so long [default: at the end]."
+)
 @click.option("--keep", is_flag=True, help="Keep keys, databases and logs when it goes down.")
 @click.option("--detach", is_flag=True, help="Return when everything is up and leave it running.")
 @click.option("--launcher", is_flag=True, hidden=True, help="Be the process that a detached testnet hangs on.")
 @directory_option
-def up(detach: bool, launcher: bool, directory: Path, **shape: Any) -> None:
+@click.pass_context
+def up(context: click.Context, /, detach: bool, launcher: bool, directory: Path, **shape: Any) -> None:
     """Start a network and show it until Ctrl-C, then take it down. Everything lies in one directory."""
+    failure, lasting = shape.pop("failure"), shape.pop("failure_for")
+    if failure and not launcher and not json_wanted():
+        click.echo(told(profile(failure)))
     if detach:
-        _detach(directory)
-    else:
-        asyncio.run(_run(_make(directory, **shape), directory if launcher else None))
+        _detach(directory, failure or "")
+        return
+    net, breaking = _make(context, directory, failure, **shape)
+    asyncio.run(_run(net, directory if launcher else None, breaking, lasting))
 
 
 @testnet.command()
@@ -142,29 +162,59 @@ def printed_by(app: str, log: str) -> list[str]:
 
 
 def _make(
-    directory: Path, nodes: int, topology: str, setup_nodes: int, log_level: str, keep: bool, **apps: Any
-) -> Testnet:
+    context: click.Context,
+    directory: Path,
+    failure: str | None,
+    nodes: int,
+    topology: str,
+    setup_nodes: int,
+    log_level: str,
+    keep: bool,
+    **apps: Any,
+) -> tuple[Testnet, Breaking | None]:
     from skywire_cli.testnet import app_option
     from skywire_cli.testnet.network import Testnet
     from skywire_cli.testnet.plan import plan
 
     parsed = [app_option.parse(text, auto_start=True) for text in apps["apps"]]
     parsed += [app_option.parse(text, auto_start=False) for text in apps["idle_apps"]]
-    planned = plan(nodes, Topology(topology), setup_nodes, app_option.by_node(parsed), log_level)
-    return Testnet(planned, directory, shape=f"{topology} of {nodes}", keep=keep)
+    by_node, breaking = app_option.by_node(parsed), None
+    if failure is not None:
+        from skywire_cli.testnet.failing import breaking as how
+
+        wished = {
+            name
+            for name in ("nodes", "topology", "setup_nodes")
+            if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        }
+        nodes = nodes if "nodes" in wished else how.NODES
+        topology = topology if "topology" in wished else how.TOPOLOGY.value
+        setup_nodes = setup_nodes if "setup_nodes" in wished else how.SETUP_NODES
+        by_node = by_node or dict(how.traffic(profile(failure), nodes))
+    planned = plan(nodes, Topology(topology), setup_nodes, by_node, log_level)
+    if failure is not None:
+        breaking = how.Breaking(profile(failure), planned)
+        planned = breaking.plan
+    net = Testnet(planned, directory, shape=f"{topology} of {nodes}", keep=keep)
+    if breaking is not None:
+        breaking.of(net)
+    return net, breaking
 
 
-async def _run(net: Testnet, detached: Path | None) -> None:
+async def _run(net: Testnet, detached: Path | None, breaking: Breaking | None, lasting: float | None) -> None:
     """Bring it up, wait for a signal, take it down; a second signal kills what is left."""
     from skywire_cli.testnet.cleaning import LAUNCHER_LOG
     from skywire_cli.testnet.view import Screen
 
     stop = stop_on_signals(net.kill_all)
     quiet = detached is not None or json_wanted()
-    with nullcontext() if quiet else Screen(attached=True) as screen:
+    async with AsyncExitStack() as inside:
+        screen = inside.enter_context(nullcontext() if quiet else Screen(attached=True))
         if screen is not None:
             net.follow(screen.show)
-        rising = asyncio.create_task(net.up())
+        if breaking is not None:
+            await inside.enter_async_context(breaking)
+        rising = asyncio.create_task(_rise(net, breaking))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait((rising, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not rising.done():
@@ -177,13 +227,41 @@ async def _run(net: Testnet, detached: Path | None) -> None:
                 _write_to(detached / LAUNCHER_LOG)
             elif quiet:
                 print_json(net.state.document())
-            watching = asyncio.create_task(net.watch())
+            watching = asyncio.create_task(_watch(net, breaking, lasting))
             await asyncio.wait((stopping, watching), return_when=asyncio.FIRST_COMPLETED)
             watching.cancel()
             await asyncio.wait((watching,))
         finally:
             stopping.cancel()
+            if breaking is not None:
+                await breaking.abandon()
             await net.down()
+
+
+async def _rise(net: Testnet, breaking: Breaking | None) -> None:
+    """Bring it up and have fail what shall; raises CliError, and then nothing is left running."""
+    await net.up()
+    if breaking is None:
+        return
+    try:
+        await breaking.begin()
+    except BaseException as error:
+        await breaking.abandon()
+        await net.down(str(error))
+        raise
+
+
+async def _watch(net: Testnet, breaking: Breaking | None, lasting: float | None) -> None:
+    """Keep the state true, and undo the failure when its time is over."""
+    watching = asyncio.create_task(net.watch())
+    try:
+        if breaking is not None and lasting is not None:
+            await asyncio.sleep(lasting)
+            await breaking.end()
+        await watching
+    finally:
+        watching.cancel()
+        await asyncio.wait((watching,))
 
 
 def stop_on_signals(again: Callable[[], None]) -> asyncio.Event:
@@ -208,7 +286,7 @@ def _write_to(log: Path) -> None:
     os.close(descriptor)
 
 
-def _detach(directory: Path) -> None:
+def _detach(directory: Path, failure: str) -> None:
     """Start this command again as a session of its own, and wait until its testnet is up."""
     line = [argument for argument in sys.argv[1:] if argument not in ("--detach", "--json")]
     launcher = subprocess.Popen(
@@ -219,7 +297,7 @@ def _detach(directory: Path) -> None:
         start_new_session=True,
     )
     try:
-        state = _follow(launcher, directory)
+        state = _follow(launcher, directory, failure)
     except BaseException:
         launcher.terminate()
         launcher.wait()
@@ -228,8 +306,8 @@ def _detach(directory: Path) -> None:
         print_json(state.document())
 
 
-def _follow(launcher: subprocess.Popen[bytes], directory: Path) -> State:
-    """Show the state until it is up; raises the launcher's error if it ends before."""
+def _follow(launcher: subprocess.Popen[bytes], directory: Path, failure: str) -> State:
+    """Show the state until it is up and fails as it shall; raises the launcher's error if it ends before."""
     from skywire_cli.testnet.view import Screen
 
     with nullcontext() if json_wanted() else Screen(attached=False) as screen:
@@ -241,7 +319,7 @@ def _follow(launcher: subprocess.Popen[bytes], directory: Path) -> State:
             if state is not None and state.launcher.pid == launcher.pid:
                 if screen is not None:
                     screen.show(state)
-                if state.status is Status.READY:
+                if state.status is Status.READY and state.failure == failure:
                     return state
             time.sleep(_POLL)
 

@@ -100,6 +100,7 @@ class Testnet:
         self._told: Callable[[State], None] | None = None
         self._status = Status.WAITING
         self._reason = ""
+        self._failure = ""
         self._lock: int | None = None
         self._launcher = ProcessId.this()
         # Why the state file is older than the state.
@@ -138,9 +139,15 @@ class Testnet:
             status=self._status,
             reason=self._reason,
             keep=self._keep,
+            failure=self._failure,
             services=tuple(service.state for service in self.services),
             sockets="" if self._sockets == self.directory else str(self._sockets),
         )
+
+    def note_failure(self, failure: str) -> None:
+        """Have the state say what fails on purpose; "" when nothing does any more."""
+        self._failure = failure
+        self._changed()
 
     def follow(self, told: Callable[[State], None]) -> None:
         """Tell somebody of every change from now on."""
@@ -330,7 +337,8 @@ class Testnet:
         service.configure(document)
 
     def _peer(self, service: Service) -> config.Peer:
-        return config.Peer(service.interfaces["grpc"], service.public_key)
+        address = self.plan.discovery_address if service is self.discovery else ""
+        return config.Peer(address or service.interfaces["grpc"], service.public_key)
 
     async def _missing(self, channel: RpcChannel) -> str | None:
         """Say what is not as planned yet; None if all is."""

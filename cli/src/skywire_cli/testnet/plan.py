@@ -55,8 +55,9 @@ class Plan:
     """A network to start. `apps` holds the apps of each node that has any, by its index.
 
     `addresses` says where the dialler finds some links (host:port), for one that passes something on its way; for the
-    others the discovery is asked, which is told `announced_link` by every node if there is one. `limits` goes into
-    every node's config. All links are of one `transport_type`.
+    others the discovery is asked, which is told `announced_link` by every node if there is one. `discovery_address` is
+    where everybody finds the discovery, if that is not where it listens. `limits` goes into every node's config. All
+    links are of one `transport_type`.
     """
 
     nodes: int
@@ -66,6 +67,7 @@ class Plan:
     log_level: str = "info"
     addresses: Mapping[Link, str] = field(default_factory=dict)
     announced_link: str = ""
+    discovery_address: str = ""
     limits: Mapping[str, float] = field(default_factory=dict)
     transport_type: str = "tcp"
 

@@ -38,6 +38,8 @@ class Service:
 
     def __init__(self, name: str, kind: Kind, module: str, directory: Path, on_change: Callable[[], None]) -> None:
         self.directory = directory
+        # A module and its arguments that run the service's module, if it shall not run as it is.
+        self.through: tuple[str, ...] = ()
         self._module = module
         self._on_change = on_change
         self._process: asyncio.subprocess.Process | None = None
@@ -82,7 +84,7 @@ class Service:
         """Start it and wait until it says that it is ready; raises CliError with the end of its log."""
         ready = self.directory / READY_FILE
         ready.unlink(missing_ok=True)
-        arguments = [sys.executable, "-m", self._module, "--config", str(self.directory / CONFIG_FILE)]
+        arguments = [sys.executable, "-m", *self.through, self._module, "--config", str(self.directory / CONFIG_FILE)]
         arguments += ["--ready-file", str(ready)]
         with self._open_log() as log:
             self._process = await asyncio.create_subprocess_exec(

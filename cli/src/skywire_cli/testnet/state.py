@@ -66,7 +66,8 @@ class ServiceState:
 class State:
     """A testnet. `launcher` is the process that started all others and takes them down.
 
-    `shape` is for people; `sockets` a directory of their own if the testnet's is too deep for them; `keep`: files stay.
+    `shape` is for people; `sockets` a directory of their own if the testnet's is too deep for them; `keep`: files stay;
+    `failure`: what fails on purpose.
     """
 
     launcher: ProcessId
@@ -76,6 +77,7 @@ class State:
     reason: str = ""
     sockets: str = ""
     keep: bool = False
+    failure: str = ""
 
     @property
     def nodes(self) -> tuple[ServiceState, ...]:

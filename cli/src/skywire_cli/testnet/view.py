@@ -31,7 +31,8 @@ _COLUMNS = ("process", "state", ">pid", "key", "links", "listens on")
 
 def render(state: State, attached: bool = False) -> Table:
     """Draw the state; an attached one says how to end it."""
-    made = table(f"testnet, {state.shape}: {state.status}", _COLUMNS, ())
+    failing = f", {state.failure}" if state.failure else ""
+    made = table(f"testnet, {state.shape}: {state.status}{failing}", _COLUMNS, ())
     for service in state.services:
         status = f"[{_STYLE[service.status]}]{service.status}[/]"
         made.add_row(

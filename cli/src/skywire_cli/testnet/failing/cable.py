@@ -1,9 +1,9 @@
-"""A cable between two nodes that a test can cut, hold, slow down or let flap: a TCP proxy in the test's own process.
+"""A cable to one address that can be cut, held, slowed down or made to flap: a TCP proxy in one's own process.
 
-    async with Proxy(lambda: net.nodes[1].interfaces.get("link")) as proxy:
-        Link(0, 1) planned with proxy.address
-        proxy.there.hold()        # black hole in one direction: what is sent stays on the way
-        proxy.cut()               # every connection is reset, and no new one passes until `mend`
+    async with Cable(lambda: net.nodes[1].interfaces.get("link")) as cable:
+        Link(0, 1) planned with cable.address
+        cable.there.hold()        # black hole in one direction: what is sent stays on the way
+        cable.cut()               # every connection is reset, and no new one passes until `mend`
 
 What enters a black hole is not lost but late, as on a real line, where TCP sends again what was lost.
 """
@@ -11,11 +11,13 @@ What enters a black hole is not lost but late, as on a real line, where TCP send
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
+LOOPBACK = ("127.0.0.1", 0)
 _PIECE = 64 * 1024
 _QUEUED = 64  # pieces on their way in one direction of one connection
 _POLL = 0.02
@@ -66,41 +68,56 @@ class Way:
             await writer.drain()
 
 
-class Proxy:
+class Cable:
     """A cable to one address, which `target` tells when somebody connects; `there` leads to it, `back` from it."""
 
-    def __init__(self, target: Callable[[], str | None], *, buffers: int | None = None) -> None:
-        """`buffers`: bytes that each socket may hold, for a throttled cable that shall not hide megabytes."""
+    def __init__(
+        self, target: Callable[[], str | None], *, buffers: int | None = None, listen: tuple[str, int] = LOOPBACK
+    ) -> None:
+        """Take an address; connections wait from now on and pass from `async with` on.
+
+        `buffers`: bytes that each socket may hold, for a throttled cable that shall not hide megabytes. Raises OSError.
+        """
         self.there = Way()
         self.back = Way()
         self.connected = 0
+        # Connections that were ever asked for, and how often all were cut.
+        self.asked = 0
+        self.cuts = 0
         self._target = target
         self._buffers = buffers
         self._whole = True
         self._server: asyncio.Server | None = None
         self._passing: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self.address = ""
+        self._listening = socket.socket()
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._limit(self._listening)
+        try:
+            self._listening.bind(listen)
+            self._listening.listen()
+        except OSError:
+            self._listening.close()
+            raise
+        host, port = self._listening.getsockname()
+        self.address = f"{host}:{port}"
 
-    async def __aenter__(self) -> Proxy:
-        listening = socket.socket()
-        self._limit(listening)
-        listening.bind(("127.0.0.1", 0))
-        self._server = await asyncio.start_server(self._accepted, sock=listening)
-        self.address = f"127.0.0.1:{listening.getsockname()[1]}"
+    async def __aenter__(self) -> Cable:
+        self._server = await asyncio.start_server(self._accepted, sock=self._listening)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
+        if self._server is not None:
+            self._server.close()
         self.cut()
         await asyncio.gather(*self._passing, return_exceptions=True)
 
     def cut(self) -> None:
         """Reset every connection, and refuse new ones until `mend`."""
         self._whole = False
+        self.cuts += 1
         for writer in self._writers:
             writer.transport.abort()
         for task in self._passing:
@@ -113,9 +130,9 @@ class Proxy:
             way.delay, way.rate = 0.0, None
             way.release()
 
-    async def flap(self, times: int, up: float, down: float) -> None:
-        """Cut and mend again and again; seconds of each."""
-        for _ in range(times):
+    async def flap(self, times: int | None, up: float, down: float) -> None:
+        """Cut and mend again and again, None: until cancelled; seconds of each."""
+        for _ in itertools.repeat(None) if times is None else range(times):
             self.cut()
             await asyncio.sleep(down)
             self.mend()
@@ -126,21 +143,25 @@ class Proxy:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffers)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffers)
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.asked += 1
+        task = asyncio.create_task(self._carry(reader, writer))
         self._passing.add(task)
         self._writers.add(writer)
+        task.add_done_callback(self._passing.discard)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while self._whole and (target := self._target()) is None:
+            while self._whole:
+                target = self._target()
+                if target is not None:
+                    await self._join(reader, writer, target)
+                    return
                 await asyncio.sleep(_POLL)  # it has not started yet; whoever connects gives up when it wants
-            if self._whole:
-                await self._join(reader, writer, target)
-        except (OSError, asyncio.CancelledError):
-            pass  # an end that is gone, or a cut
+        except OSError:
+            return  # an end that is gone
         finally:
             self._writers.discard(writer)
-            self._passing.discard(task)
             writer.transport.abort()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: str) -> None:
