@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy
 from contract.discovery import runner
-from contract.discovery.targets import GrpcTarget, HttpTarget, Keys
+from contract.discovery.targets import GrpcTarget, HttpTarget, Keys, Refused
 from discovery_process import DiscoveryProcess
 from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 
@@ -62,6 +63,31 @@ async def test_golden_entries_are_registered_and_read_back_to_the_byte(discovery
         wanted = {"entry": entry, "is_up": False, "registered": at, "statuses": [False, False]}
         assert answer.content == json.dumps(wanted, separators=(",", ":")).encode()
     await target.close()
+
+
+async def test_another_transport_under_the_same_id_is_refused(
+    discovery: DiscoveryProcess, target: GrpcTarget | HttpTarget
+) -> None:
+    keys = Keys()
+    taken, fresh = keys.signed("a-b"), keys.signed("a-c")
+    await target.register(keys["a"], [taken])
+    url = json.loads(discovery.config.read_text())["database_url"].replace("+aiosqlite", "")
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as db:
+        # As if somebody had found two transports with one id, and registered the other one first.
+        db.execute(
+            sqlalchemy.text("UPDATE transports SET kind = 'other' WHERE id = :id"),
+            {"id": taken.entry.transport_id.bytes},
+        )
+    engine.dispose()
+    with pytest.raises(Refused) as refused:
+        await target.register(keys["a"], [fresh, taken])
+    assert refused.value.code == ("CONFLICT" if isinstance(target, GrpcTarget) else 409)
+    if isinstance(target, HttpTarget):
+        said = f"another transport is registered as {taken.entry.transport_id}; none of this request was registered"
+        assert refused.value.body == {"error": said}
+        assert await target.nonce(keys["a"].public) == 1, "what is refused leaves the nonce alone"
+    assert [one["t_id"] for one in await target.list(keys["c"].public)] == []
 
 
 async def test_a_node_s_days_tell_the_share_of_time_that_it_was_online(discovery: DiscoveryProcess) -> None:

@@ -84,6 +84,23 @@ async def test_registering_100_times_at_once_leaves_one_row(database: Database) 
     assert len(await log(database)) == 1
 
 
+async def test_another_transport_under_a_registered_id_is_a_conflict(database: Database) -> None:
+    first, fresh = entry(), entry(2, 3)
+    other = entry(4, 5)._replace(entry=entry(4, 5).entry._replace(transport_id=first.entry.transport_id))
+    [_] = await database.write(transports.register, [[first]])
+    for batches in ([[fresh, other]], [[fresh, other, first]]):
+        [answer] = await database.write(transports.register, batches)
+        assert isinstance(answer, Failure)
+        assert answer.code is ErrorCode.CONFLICT
+        assert answer.fields.transport_id == key_of(first)
+    # Of two in one round the first stays.
+    second = entry(2, 3)._replace(entry=entry(2, 3).entry._replace(kind="another"))
+    answers = await database.write(transports.register, [[fresh], [second], [other]])
+    assert [isinstance(answer, Failure) for answer in answers] == [False, True, True]
+    found = await database.read(transports.by_id, [key_of(first), key_of(fresh)])
+    assert {one.signed.entry for one in found.values()} == {first.entry, fresh.entry}
+
+
 async def test_what_a_transport_looks_like(database: Database) -> None:
     signed = entry()
     await database.write(transports.register, [[signed]])

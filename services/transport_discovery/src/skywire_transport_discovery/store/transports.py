@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -44,7 +44,14 @@ _BY_ID = _WHOLE.where(transports.c.id.in_(bindparam("ids", expanding=True)))
 _BY_EDGE = tuple(
     _WHOLE.where(column.in_(bindparam("keys", expanding=True))) for column in (transports.c.edge_a, transports.c.edge_b)
 )
-_KNOWN = select(transports.c.id, transports.c.registered_s).where(transports.c.id.in_(bindparam("ids", expanding=True)))
+_KNOWN = select(
+    transports.c.id,
+    transports.c.edge_a,
+    transports.c.edge_b,
+    transports.c.kind,
+    transports.c.public,
+    transports.c.registered_s,
+).where(transports.c.id.in_(bindparam("ids", expanding=True)))
 _COUNTS = union_all(
     *(
         select(column, func.count()).where(column.in_(bindparam("keys", expanding=True))).group_by(column)
@@ -101,14 +108,17 @@ Registered = Sequence[SignedEntry] | Failure
 def register(
     db: Connection, batches: Sequence[Sequence[SignedEntry]], per_node: int = MAX_TRANSPORTS_PER_NODE
 ) -> list[Registered]:
-    """Register each batch, all of it or, where a node has too many transports, nothing; known entries are success.
+    """Register each batch, all of it or nothing: LIMIT_REACHED, CONFLICT; what is registered already is success.
 
     The answers bear the time of first registration. The entries were checked before.
     """
     revision = changes.lock(db)
     now = changes.clock(db)
     asked = {signed.entry.transport_id.bytes for batch in batches for signed in batch}
-    known = {row.id: row.registered_s for row in db.execute(_KNOWN, {"ids": list(asked)})}
+    known: dict[bytes, tuple[_Content, int]] = {
+        key: ((edge_a, edge_b, kind, public), registered)
+        for key, edge_a, edge_b, kind, public, registered in db.execute(_KNOWN, {"ids": list(asked)})
+    }
     if known:
         db.execute(_TOUCH.values(touched_ms=now), {"ids": list(known)})
     fresh = [signed for batch in batches for signed in batch if signed.entry.transport_id.bytes not in known]
@@ -116,6 +126,10 @@ def register(
     rows: dict[bytes, Row] = {}
     answers: list[Registered] = []
     for batch in batches:
+        clash = _clash(batch, known)
+        if clash is not None:
+            answers.append(_another(clash))
+            continue
         adding = {signed.entry.transport_id.bytes: signed for signed in batch}
         adding = {key: signed for key, signed in adding.items() if key not in known}
         added = Counter(edge for signed in adding.values() for edge in signed.entry.edges)
@@ -126,12 +140,42 @@ def register(
         counts.update(added)
         for key, signed in adding.items():
             rows[key] = _row(key, signed, now)
-            known[key] = now // 1000
-        answers.append([signed._replace(registered=known[signed.entry.transport_id.bytes]) for signed in batch])
+            known[key] = (_content(signed), now // 1000)
+        answers.append([signed._replace(registered=known[signed.entry.transport_id.bytes][1]) for signed in batch])
     if rows:
         insert(db, transports, _ROW, list(rows.values()))
         changes.log(db, revision, now, [Change(Cause.REGISTERED, key, False) for key in rows])
     return answers
+
+
+# Edges, type, public: what the id is computed of.
+_Content = tuple[bytes, bytes, str, bool]
+
+
+def _content(signed: SignedEntry) -> _Content:
+    return *signed.entry.edges, signed.entry.kind, signed.entry.public
+
+
+def _clash(batch: Sequence[SignedEntry], known: Mapping[bytes, tuple[_Content, int]]) -> Entry | None:
+    """Return the first entry under whose id another one is known, or stands before it in the batch.
+
+    An id is 122 bits of a digest over keys that anybody may choose: no accident makes two of one, but 2^61 tries do.
+    """
+    new: dict[bytes, _Content] = {}
+    for signed in batch:
+        key, content = signed.entry.transport_id.bytes, _content(signed)
+        there = known[key][0] if key in known else new.setdefault(key, content)
+        if there != content:
+            return signed.entry
+    return None
+
+
+def _another(entry: Entry) -> Failure:
+    return Failure(
+        ErrorCode.CONFLICT,
+        f"another transport is registered as {entry.transport_id}; none of this request was registered",
+        FailureFields(transport_id=entry.transport_id.bytes),
+    )
 
 
 def _count(db: Connection, keys: set[PublicKey]) -> Counter[bytes]:
