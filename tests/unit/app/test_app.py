@@ -224,13 +224,40 @@ async def test_serve_runs_a_handler_per_stream_and_survives_broken_ones(client: 
         assert await second.readexactly(5) == b"hello"
         server.stop()
         await serving
-        assert await second.read() == b""
+        with pytest.raises(Failure, match="told to end") as caught:
+            await second.read()
+        assert (caught.value.code, caught.value.fields.retryable) == (ErrorCode.STOPPING, True)
     assert server.stopping
     late = await client.dial(SERVER)
     with pytest.raises(Failure, match="the app is stopping"):
         await late.read(1)
     with pytest.raises(Failure, match="told to end"):
         await server.accept()
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_streams_that_are_open_when_the_app_ends_say_whether_it_was_told_to(
+    client: App, server: App, told: bool
+) -> None:
+    ours, theirs = await both(client, server)
+    theirs.write(bytes(100_000))
+    if told:
+        server.stop()
+    await server.close()
+    assert await ours.readexactly(100_000) == bytes(100_000)
+    if told:
+        with pytest.raises(Failure, match="told to end"):
+            await ours.read()
+    else:
+        assert await ours.read() == b""
+
+
+async def test_a_stream_that_is_closed_while_the_app_winds_up_ends_as_ever(client: App, server: App) -> None:
+    ours, theirs = await both(client, server)
+    server.stop()
+    theirs.write(b"all of it")
+    await theirs.close()
+    assert await ours.read() == b"all of it"
 
 
 async def test_more_dials_than_ids_wait_their_turn(client: App, server: App) -> None:

@@ -151,3 +151,15 @@ async def test_close_in_another_thread_ends_what_waits(node: Node) -> None:
         with pytest.raises(Failure):
             await asyncio.wait_for(task, 5)
     assert len(os.listdir("/proc/self/fd")) <= before - 3  # noqa: PTH208
+
+
+async def test_streams_that_are_open_when_the_app_was_told_to_end_say_so(node: Node) -> None:
+    server, client = await start(node, "server", 10), await start(node, "client")
+    ours, theirs = await run(lambda: client.dial(SERVER, timeout=10), lambda: server.accept(timeout=10))
+    theirs.write(b"last words")
+    server.stop()
+    await run(server.close)
+    assert await run(lambda: ours.readexactly(10, timeout=10)) == [b"last words"]
+    with pytest.raises(Failure, match="told to end"):
+        await run(lambda: ours.read(timeout=10))
+    await run(client.close)

@@ -41,8 +41,8 @@ class RecordingLoop:
     def finish(self) -> None:
         self.calls.append("finish")
 
-    def close(self, reason: Failure | None = None) -> None:
-        self.calls.append(("close", reason))
+    def close(self, reason: Failure | None = None, *, deliver: bool = False) -> None:
+        self.calls.append(("leave" if deliver and reason is not None else "close", reason))
 
 
 class Driver:

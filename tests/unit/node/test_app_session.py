@@ -411,6 +411,29 @@ def test_an_app_that_leaves_in_order_has_its_last_bytes_delivered() -> None:
     assert driver.over
 
 
+def test_an_app_that_is_told_to_stop_and_leaves_in_order_has_its_last_bytes_delivered_and_the_reason() -> None:
+    driver = Driver()
+    loop, closed = driver.dialled(50_000, room=1), driver.dialled(50_001)
+    driver.end(closed, 1)
+    driver.send(loop, b"one", 2)
+    driver.session.close(GONE, in_order=True)
+    loop.reader.on_writable()
+    assert loop.written == b"one"
+    assert loop.calls == [("leave", GONE)]
+    assert closed.calls == [("close", None)]
+
+
+def test_an_app_may_say_why_it_closes_a_loop() -> None:
+    driver = Driver()
+    loop = driver.dialled()
+    reason = Failure(ErrorCode.STOPPING, "told to end")
+    driver.ask(
+        FrameType.CLOSE, af.encode_close(af.Close(af.LoopAddr(loop.local.port, loop.remote), reason=str(reason))), 1
+    )
+    ((how, said),) = loop.calls
+    assert (how, said.code, said.cause) == ("leave", reason.code, reason.cause)
+
+
 def test_an_app_that_crashes_breaks_its_loops_but_not_those_it_had_closed() -> None:
     driver = Driver()
     closed, open_ = driver.dialled(50_000, room=1), driver.dialled(50_001)

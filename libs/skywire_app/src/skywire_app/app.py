@@ -136,10 +136,13 @@ class Stream:
         self._state.finish()
         self._connection.flush()
 
-    async def close(self) -> None:
-        """End both directions, and wait until the node has taken everything that was written."""
+    async def close(self, reason: Failure | None = None) -> None:
+        """End both directions, and wait until the node has taken everything that was written.
+
+        A `reason` reaches the far app after the last byte: there would have been more.
+        """
         state = self._state
-        state.close()
+        state.close(reason)
         self._connection.flush()
         while not state.settled:
             await self._news.wait()
@@ -259,6 +262,9 @@ class App:
                 except (Failure, IncompleteRead):
                     # The stream's own end; the far side has its reason.
                     return
+                except asyncio.CancelledError:
+                    await stream.close(self._session.farewell)
+                    raise
 
         async with asyncio.TaskGroup() as handlers:
             tasks: set[asyncio.Task[None]] = set()
@@ -296,8 +302,7 @@ class App:
 
     async def close(self) -> None:
         """End the app's connection; open streams are closed, and what was written to any goes out first."""
-        for state in list(self._session.streams.values()):
-            state.close()
+        self._session.close_streams()
         try:
             await self._connection.drained()
         finally:

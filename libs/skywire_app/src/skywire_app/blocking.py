@@ -193,11 +193,14 @@ class Stream:
             self._state.finish()
             self._pipe.flush()
 
-    def close(self, timeout: float | None = None) -> None:
-        """End both directions, and wait until the node has taken everything that was written."""
+    def close(self, timeout: float | None = None, reason: Failure | None = None) -> None:
+        """End both directions, and wait until the node has taken everything that was written.
+
+        A `reason` reaches the far app after the last byte: there would have been more.
+        """
         state = self._state
         with self._pipe.lock:
-            state.close()
+            state.close(reason)
             self._pipe.changed()
             self._pipe.flush()
             self._pipe.wait(lambda: state.settled, timeout)
@@ -329,8 +332,9 @@ class App:
         """End the app's connection; open streams are closed, and what was written to any goes out first."""
         session = self._session
         with self._pipe.lock:
-            for state in list(session.streams.values()):
-                state.close()
+            if self._pipe.stop_asked:
+                session.stop()
+            session.close_streams()
             self._pipe.flush()
             self._pipe.wait(lambda: session.state is State.ENDED or not any(s.unsent for s in session.streams.values()))
         self._pipe.close()

@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 
 from skywire_common import appframes
 from skywire_common.appframes import FrameBuffer, FrameType, LoopAddr
-from skywire_common.errors import DecodeError, ErrorCode, Failure
+from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr
 
 from skywire_app.stream import StreamState
@@ -136,6 +136,19 @@ class Session:
                 self._refuse(self.incoming.popleft()[0], Failure(ErrorCode.STOPPING, "the app is stopping"))
             self.notify()
 
+    def close_streams(self) -> None:
+        """Close what is open; if the app was told to end, the far apps hear that it was no end of its own choice."""
+        farewell = self.farewell
+        for stream in list(self.streams.values()):
+            stream.close(farewell)
+
+    @property
+    def farewell(self) -> Failure | None:
+        """What to say when a stream is closed that was not done with; None unless the app was told to end."""
+        if self.state is not State.STOPPING:
+            return None
+        return Failure(ErrorCode.STOPPING, "the app was told to end", FailureFields(retryable=True))
+
     def end(self, failure: Failure) -> None:
         """The pipe is gone: everything that waits fails with what the node said last, or with this."""
         if self.state is State.ENDED:
@@ -251,11 +264,11 @@ class Session:
         """Answer a request of the node."""
         self.out.append(appframes.SUCCESS[request_id])
 
-    def end_stream(self, stream: StreamState, *, half: bool) -> None:
+    def end_stream(self, stream: StreamState, *, half: bool, reason: str) -> None:
         """Send a Close."""
         self._request(
             FrameType.CLOSE,
-            appframes.encode_close(appframes.Close(stream.addr, half)),
+            appframes.encode_close(appframes.Close(stream.addr, half, reason)),
             lambda _body, _failure: stream.notify(),
         )
 

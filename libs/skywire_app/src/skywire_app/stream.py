@@ -3,9 +3,9 @@
 What is read. The node's Sends are answered at once while less than 256 KiB wait to be read; after that the answers wait
 until the app reads, and the far app with them.
 
-What is sent. A write goes out at once if at most one Send of the stream is unanswered (the node may hold one answer back,
-but not two). While two are, small writes gather and leave as soon as one is answered, or as soon as they fill a frame:
-thousands of small messages share a few frames, and an idle stream waits for nothing.
+What is sent. A write goes out at once if at most one Send of the stream is unanswered (the node may hold one answer
+back, but not two). While two are, small writes gather and leave as soon as one is answered, or as soon as they fill a
+frame: thousands of small messages share a few frames, and an idle stream waits for nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Wire(Protocol):
     def succeed(self, request_id: int) -> None:
         """Answer a request of the node."""
 
-    def end_stream(self, stream: StreamState, *, half: bool) -> None:
+    def end_stream(self, stream: StreamState, *, half: bool, reason: str) -> None:
         """Send a Close."""
 
     def drop(self, stream: StreamState) -> None:
@@ -89,6 +89,7 @@ class StreamState:
         self._outbox = bytearray()
         self._told = _OPEN
         self._refused: Failure | None = None
+        self._farewell = ""
 
     def __repr__(self) -> str:
         return f"StreamState({self.addr}, {self.size} to read, {self.unsent} unsent)"
@@ -233,7 +234,7 @@ class StreamState:
             self._told = self.own_end
             if self._told is _FULL or self.far_end is not _OPEN:
                 self._wire.drop(self)
-            self._wire.end_stream(self, half=self._told is _HALF)
+            self._wire.end_stream(self, half=self._told is _HALF, reason=self._farewell)
 
     def answered(self, failure: Failure | None) -> None:
         """Take the node's answer to a Send."""
@@ -252,10 +253,14 @@ class StreamState:
             self.pump()
             self.notify()
 
-    def close(self) -> None:
-        """End both directions after what was written; what was not read is dropped."""
+    def close(self, farewell: Failure | None = None) -> None:
+        """End both directions after what was written; what was not read is dropped.
+
+        `farewell` is what the far app hears after its last byte: that it was not this stream's own end.
+        """
         if self.own_end is _FULL:
             return
+        self._farewell = str(farewell or "")
         if self.own_end is _HALF and self._told is _HALF and self.far_end is not _OPEN:
             # Both directions have ended already: the node has forgotten this loop.
             self._told = _FULL

@@ -101,6 +101,7 @@ class AppLoop:
         self.app_end = _OPEN
         self.loop_end = _OPEN
         self.reason: Failure | None = None
+        self._farewell: Failure | None = None
         self._pipe = pipe
         self._window = window
         self._half_close = half_close
@@ -135,31 +136,35 @@ class AppLoop:
         else:
             self._held.append((request_id, data))
 
-    def end(self, request_id: int, half: bool) -> None:
-        """End the app's direction, or both, after all that was sent before; answered when that is with the loop."""
+    def end(self, request_id: int, half: bool, farewell: Failure | None = None) -> None:
+        """End the app's direction, or both, after all that was sent before; answered when that is with the loop.
+
+        `farewell` is what the far app hears after its last byte, instead of a mere end.
+        """
         wanted = _HALF if half else _FULL
         if self._end_id is not None:
             self._pipe.succeed(self._end_id)
         self.app_end = max(self.app_end, wanted)
         self._end_id = request_id
         if wanted is _FULL:
+            self._farewell = farewell
             self._drop_inbox()
         self._finish_if_drained()
 
-    def abandon(self, reason: Failure | None) -> None:
-        """Go on without the app: orderly (None) deliver what it wrote, else end the loop with the reason."""
+    def abandon(self, reason: Failure | None, *, in_order: bool) -> None:
+        """Go on without the app: in order deliver what it wrote, then the reason; else end the loop with the reason."""
         self._forgotten = True
         if self.loop_end is _FULL:
             self._drop_inbox()
         elif self.app_end is _FULL:
             return
-        elif self.confirm is not _CONFIRMED or (reason is not None and self.app_end is _OPEN):
+        elif self.confirm is not _CONFIRMED or (not in_order and self.app_end is _OPEN):
             self.break_off(reason or Failure(ErrorCode.PORT_CLOSED, "the app has ended"))
-        elif reason is not None and self._told is _OPEN:
+        elif reason is not None and not in_order and self._told is _OPEN:
             # It had said all it had to say, but what it should still hear has nobody to hear it.
             self.break_off(reason)
         else:
-            self.app_end = _FULL
+            self.app_end, self._farewell = _FULL, reason
             self._drop_inbox()
             self._finish_if_drained()
 
@@ -285,7 +290,7 @@ class AppLoop:
         if self.loop_end is not _FULL and self.app_end > self._said:
             self._said = self.app_end
             if self.app_end is _FULL:
-                self.loop.close()
+                self.loop.close(self._farewell, deliver=True)
             else:
                 self.loop.finish()
         if self._end_id is not None:

@@ -212,7 +212,10 @@ class AppRun:
         self.exit = exited.result()
         # Its last frames count, whoever noticed the end first.
         self._pipe.drain()
-        self.session.close(self._why_gone(self.exit))
+        if self.exit.in_order and self.session.reason is None:
+            self.session.close(self._why_stopped, in_order=True)
+        else:
+            self.session.close(self._why_gone(self.exit))
         for task in tuple(self._dials):
             task.cancel()
         self._pipe.close()
@@ -224,9 +227,7 @@ class AppRun:
         self.ended.set_result(self.exit)
         self._outside.run_ended(self)
 
-    def _why_gone(self, exited: Exit) -> Failure | None:
-        if exited.in_order and self.session.reason is None:
-            return None
+    def _why_gone(self, exited: Exit) -> Failure:
         if self._why_stopped is not None:
             return self._why_stopped
         return Failure(ErrorCode.LOOP_RESET, f"app {self.spec.app} ended with {exited}")

@@ -168,12 +168,13 @@ class AppSession:
         """How many loops wait for the app to answer before anything more can go to it."""
         return sum(loop.stalled for loop in self.loops.values())
 
-    def close(self, reason: Failure | None) -> None:
-        """End the session: with None the app has left in order and what it wrote is delivered."""
+    def close(self, reason: Failure | None, *, in_order: bool = False) -> None:
+        """End the session: if the app has left in order what it wrote is delivered, and after it the reason, if any."""
         if self.state is State.CLOSED:
             return
         self.state = State.CLOSED
-        self.reason = reason
+        in_order = in_order or reason is None
+        self.reason = None if in_order else reason
         loops = list(self.loops.values())
         self.loops.clear()
         self._prefixes.clear()
@@ -182,7 +183,7 @@ class AppSession:
         self._dialling.clear()
         self.queued = 0
         for loop in loops:
-            loop.abandon(reason)
+            loop.abandon(reason, in_order=in_order)
         self._shell.wake()
 
     # Loops.
@@ -330,7 +331,7 @@ class AppSession:
         if loop is None:
             self.fail(request_id, Failure(ErrorCode.NOT_FOUND, "unknown loop"))
         else:
-            loop.end(request_id, close.half)
+            loop.end(request_id, close.half, Failure.parse(close.reason) if close.reason else None)
 
     def _success(self, request_id: int, body: memoryview) -> None:
         appframes.check_nothing(body)
