@@ -12,7 +12,7 @@ export GRPC_VERBOSITY ?= NONE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test test-slow rolling soak chaos contract contract-all schemathesis docs bench demo clean lock \
+.PHONY: help setup protos lint format test test-slow rolling failures soak chaos contract contract-all schemathesis docs bench demo clean lock \
 	images deploy-check compose-test
 
 help:  ## list the targets
@@ -60,6 +60,9 @@ test-slow: setup  ## the tests that take long: leases, silent and slow links, 1,
 
 rolling: setup  ## every service restarted one by one under load, and an upgrade with a new schema
 	$(BIN)/python -m pytest -m slow tests/system/test_rolling.py
+
+failures: setup  ## every failure profile on real processes, each sentence of what it expects
+	$(BIN)/python -m pytest -m slow tests/system/test_failure_profiles.py
 
 SECONDS ?= 3600
 

@@ -36,6 +36,9 @@ def checks() -> Iterator[Check]:
     for profile in PROFILES:
         command = (*compose, "--profile", profile, "--profile", "observe", "config", "-q")
         yield Check(f"compose.yaml, {profile}", command)
+    for override in sorted((HERE / "failures").glob("*-*.yaml")):
+        command = (*compose, "-f", str(override), "--profile", "mesh", "config", "-q")
+        yield Check(f"compose.yaml, {override.stem}", command)
     yield Check("Dockerfile", ("hadolint", str(HERE / "Dockerfile")))
     yield Check("YAML", ("yamllint", "-s", "-c", str(HERE / "yamllint.yaml"), str(HERE)))
     for overlay in OVERLAYS:

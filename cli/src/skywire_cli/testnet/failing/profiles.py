@@ -70,7 +70,7 @@ _GOES_ON = "the loop goes on as the same loop, with every byte"
 def _compose(words: str, override: Name | None = None) -> str:
     """Return a command for the containers of deploy/compose.yaml."""
     also = f" -f deploy/failures/{override}.yaml" if override is not None else ""
-    return f"docker compose -f deploy/compose.yaml{also} --profile line {words}"
+    return f"docker compose -f deploy/compose.yaml{also} --profile mesh {words}"
 
 
 def _from_start(name: Name) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ PROFILES: tuple[Profile, ...] = (
             "dials": "apps dial, over the routes that their node saw last",
         },
         {"recovers": "every node is READY within 60 s, and none was started again"},
-        _on(Name.DISCOVERY_DOWN, "discovery-1", "discovery-2"),
+        (_compose("kill discovery-1 discovery-2"), *_on(Name.DISCOVERY_DOWN, "discovery-1", "discovery-2")),
     ),
     Profile(
         Name.DISCOVERY_SLOW,
@@ -127,7 +127,7 @@ PROFILES: tuple[Profile, ...] = (
         {"recovers": "every node is READY within 60 s, and none was started again"},
         (
             _compose("run --rm backup", Name.DISCOVERY_RESTORED),
-            _compose("restart line-2"),
+            _compose("restart mesh-2"),
             _compose("stop discovery-1 discovery-2"),
             _compose("run --rm restore", Name.DISCOVERY_RESTORED),
             _compose("start discovery-1 discovery-2"),
@@ -145,7 +145,7 @@ PROFILES: tuple[Profile, ...] = (
             "dials": "apps dial within 10 s: the next setup node is asked",
         },
         {"recovers": "every node is READY within 60 s, and none was started again"},
-        (_compose("kill setup-node-1"),),
+        (_compose("kill setup-node-1"), *_on(Name.SETUP_NODE_KILLED, "setup-node-1")),
     ),
     Profile(
         Name.LINK_BLACK_HOLE,
@@ -201,7 +201,7 @@ PROFILES: tuple[Profile, ...] = (
             "counted": 'discovery and setup node count the refusals: skywire_rpc_refused_total{reason="skewed"}',
         },
         {"ready": "node 1 is READY"},
-        _on(Name.CLOCK_SKEWED, "line-1"),
+        _on(Name.CLOCK_SKEWED, "mesh-1"),
     ),
     Profile(
         Name.SLOW_READER,
@@ -216,7 +216,7 @@ PROFILES: tuple[Profile, ...] = (
             "bounded": "no node's memory grows by more than 64 MiB",
         },
         {"flows": "what was held flows again within 30 s"},
-        _on(Name.SLOW_READER, "line-1", "line-6", "slow-reader"),
+        _on(Name.SLOW_READER, "mesh-1", "slow-reader"),
     ),
     Profile(
         Name.DISK_FULL,
@@ -231,7 +231,7 @@ PROFILES: tuple[Profile, ...] = (
             "owner": "every node answers its owner within 2 s",
         },
         {"recovers": "the discovery serves within 30 s, every node is READY within 60 s, and none was started again"},
-        _from_start(Name.DISK_FULL),
+        (_compose("up --detach", Name.DISK_FULL),),
     ),
 )
 
