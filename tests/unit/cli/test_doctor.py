@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from skywire_cli.doctor.checks import LEAST_FREE, judge
 from skywire_cli.doctor.facts import Facts, PeerFact
-from skywire_cli.doctor.gather import gather
+from skywire_cli.doctor.gather import gather, listens
 from skywire_cli.doctor.ports import Taken, taken
 from skywire_cli.doctor.repairs import repair
 from skywire_cli.status import judged, lines
@@ -175,6 +175,23 @@ FAULTS = [
     ),
     ("RULES_ORPHANED", put("summary", "rules_orphaned", value=2), "rules remove"),
 ]
+
+
+def test_without_a_discovery_no_setup_node_is_said_to_be_refused() -> None:
+    facts = well()
+    facts.discovery = PeerFact("h:1", DISCOVERY, "UNAVAILABLE", "refused")
+    facts.setup_nodes = [PeerFact("h:2", SETUP, unreached=[OTHER])]
+    assert [one.code for one in judge(facts)] == ["DISCOVERY_AWAY"]
+
+
+def test_a_socket_on_which_somebody_listens_is_no_leftover(short_path: Path) -> None:
+    path = short_path / "sock"
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as server:
+        server.bind(str(path))
+        assert not listens(path)
+        server.listen(0)
+        assert [listens(path) for _ in range(3)] == [True, True, True], "also with a full queue"
+    assert not listens(path)
 
 
 @pytest.mark.parametrize(("code", "plant", "repair_says"), FAULTS, ids=[code for code, *_ in FAULTS])

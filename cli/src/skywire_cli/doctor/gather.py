@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket as sockets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -125,10 +126,27 @@ async def _node(facts: Facts) -> None:
             facts.loops = [plain(one) for one in await admin.loops()]
         except Failure as failure:
             facts.summary, facts.silent = None, failure.code.value
+            # A node that is frozen or very busy takes a connection and says nothing: its socket is no leftover.
+            if failure.code is ErrorCode.UNAVAILABLE and await asyncio.to_thread(listens, facts.socket):
+                facts.silent = ErrorCode.DEADLINE.value
             return
     host, _, port = facts.summary["link_address"].rpartition(":")
     if port:
         facts.link_open = await _accepts(_EVERYWHERE.get(host, host.strip("[]")), int(port))
+
+
+def listens(path: Path) -> bool:
+    """Tell whether somebody takes connections on a unix socket."""
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except BlockingIOError:
+            # Somebody does, and has a full queue of them.
+            return True
+        except OSError:
+            return False
+    return True
 
 
 async def _accepts(host: str, port: int) -> bool:
