@@ -140,11 +140,11 @@ class PostgresServer:
         return f"postgresql+psycopg://postgres@/{database}?host={self.root}"
 
     @contextlib.contextmanager
-    def database(self, template: str = "template0") -> Iterator[str]:
+    def database(self, template: str = "template0", encoding: str = "UTF8") -> Iterator[str]:
         """Make a database, empty or as the template is, yield its name, drop it."""
         name = f"t{uuid.uuid4().hex}"
         with psycopg.connect(self.dsn("postgres"), autocommit=True) as admin:
-            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} ENCODING '{encoding}'")
         try:
             yield name
         finally:

@@ -7,9 +7,11 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from postgres_server import PostgresServer
 from skywire_common.curve import SecretKey
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure
@@ -335,6 +337,42 @@ async def test_keys_above_63_bits_of_epoch(database: Database) -> None:
         await database.write(nodes.beat, [heartbeat(node, epoch)])
         key = SECRETS[node].public
         assert (await database.read(nodes.by_key, [key]))[key].epoch == epoch
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_a_postgresql_with_another_encoding_serves(postgres: PostgresServer, encoding: str) -> None:
+    with postgres.database(encoding=encoding) as name:
+        database = Database(postgres.url(name))
+        try:
+            assert await database.upgrade() == migrate.newest()
+            [_] = await database.write(transports.register, [[entry()]])
+            endpoint = Endpoint("tcp", "bücher-名.example:7777")
+            beats = [heartbeat(0, 7, endpoints=(endpoint,))]
+            for _ in range(2):
+                await database.write(nodes.beat, beats)
+            assert await database.write(nodes.renew_each, beats) == [True]
+            found = await database.read(nodes.by_key, [SECRETS[0].public])
+            assert found[SECRETS[0].public].endpoints == (endpoint,)
+            assert not await is_up(database, entry())
+        finally:
+            await database.close()
+
+
+async def test_a_role_that_may_not_is_told_so(postgres: PostgresServer) -> None:
+    """PostgreSQL 15 lets nobody but the owner make tables: the most usual mistake of who sets one up."""
+    with postgres.database() as name:
+        role = f"r{name}"
+        with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as admin:
+            admin.execute(f"CREATE ROLE {role} LOGIN")
+        database = Database(postgres.url(name).replace("postgres@", f"{role}@"))
+        try:
+            with pytest.raises(Failure, match="permission denied for schema public") as failure:
+                await database.upgrade()
+            assert failure.value.code is ErrorCode.UNAVAILABLE
+        finally:
+            await database.close()
+            with psycopg.connect(postgres.dsn("postgres"), autocommit=True) as admin:
+                admin.execute(f"DROP ROLE {role}")
 
 
 async def test_pages_of_the_graph(database: Database) -> None:

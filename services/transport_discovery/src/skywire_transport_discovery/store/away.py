@@ -9,6 +9,8 @@ from sqlalchemy import exc
 # PostgreSQL's own cure for a deadlock or a lost race is to try again.
 ATTEMPTS = 3
 _TRY_AGAIN = ("40P01", "40001")
+# A role that may not: the operator's to mend, like a database that is away. (The driver counts it as a wrong statement.)
+_MAY_NOT = "42501"
 
 
 def try_again(error: exc.DBAPIError, attempt: int) -> bool:
@@ -19,6 +21,7 @@ def try_again(error: exc.DBAPIError, attempt: int) -> bool:
 def translate(error: exc.DBAPIError) -> Failure | exc.DBAPIError:
     """Return the Failure of a database that is away or overloaded, and any other error, a bug, as it is."""
     away = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.InternalError)
+    away = away or getattr(error.orig, "sqlstate", None) == _MAY_NOT
     return unavailable(error) if away or error.connection_invalidated else error
 
 

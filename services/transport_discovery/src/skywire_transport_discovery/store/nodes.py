@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,10 @@ def _stored(epoch: int) -> int:
 
 
 def _endpoints(endpoints: tuple[Endpoint, ...]) -> str:
-    return orjson.dumps([list(endpoint) for endpoint in endpoints]).decode()
+    listed = [list(endpoint) for endpoint in endpoints]
+    said = orjson.dumps(listed).decode()
+    # A database need not have letters beyond ASCII.
+    return said if said.isascii() else json.dumps(listed)
 
 
 def _record(row: Row[Any]) -> Node:

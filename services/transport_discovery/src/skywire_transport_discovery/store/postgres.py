@@ -33,6 +33,8 @@ CONNECT_S = 2
 PING_S = 1.5
 STATEMENT_MS = 4000
 LOCK_MS = 2000
+# Whatever the server's is: from one without any (SQL_ASCII) the driver would read bytes for text.
+ENCODING = "utf8"
 # A connection that was used within this time is not checked again.
 FRESH_S = 1.0
 
@@ -49,6 +51,7 @@ class Postgres:
             connect_args={
                 "connect_timeout": CONNECT_S,
                 "application_name": "skywire-discovery",
+                "client_encoding": ENCODING,
                 "options": f"-c statement_timeout={STATEMENT_MS} -c lock_timeout={LOCK_MS}"
                 f" -c idle_in_transaction_session_timeout={int(TRANSACTION_S * 1000)}",
             },
@@ -92,7 +95,11 @@ async def notifications(url: str, channel: str) -> AsyncIterator[None]:
     dsn = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     try:
         async with await psycopg.AsyncConnection.connect(
-            dsn, autocommit=True, connect_timeout=CONNECT_S, application_name="skywire-discovery listen"
+            dsn,
+            autocommit=True,
+            connect_timeout=CONNECT_S,
+            application_name="skywire-discovery listen",
+            client_encoding=ENCODING,
         ) as connection:
             await connection.execute(f"LISTEN {channel}")
             yield
