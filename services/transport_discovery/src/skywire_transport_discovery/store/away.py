@@ -9,7 +9,7 @@ from sqlalchemy import exc
 # PostgreSQL's own cure for a deadlock or a lost race is to try again.
 ATTEMPTS = 3
 _TRY_AGAIN = ("40P01", "40001")
-# A role that may not: the operator's to mend, like a database that is away. (The driver counts it as a wrong statement.)
+# A role that may not: the operator mends it, like a database that is away. (For the driver the statement is wrong.)
 _MAY_NOT = "42501"
 
 
