@@ -121,6 +121,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context = process.context if process is not None else contextvars.Context()
         _set_running_loop(self)
         try:
+            self._turn()  # what was asked for before comes before
             return context.run(call)
         finally:
             _set_running_loop(None)

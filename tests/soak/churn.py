@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import shutil
 import sys
 import time
 import urllib.request
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -86,14 +88,13 @@ class Churn:
                 self.ends["app gone"] += 1
                 await asyncio.sleep(0.1)
                 continue
-            # An app that its node tells to end closes what it has, and its far end reads an end without an answer.
-            told_to_end = not failure and got is None and target == VICTIM
-            end = Failure.parse(failure).code.value if failure else "no answer" if told_to_end else "arrived"
+            end = Failure.parse(failure).code.value if failure else "arrived"
             self.ends[end] += 1
             self.said[end] = failure or ""
-            short = not failure and not told_to_end and (got is None or got["received"] != report["sent"])
+            # Whatever happened to the nodes: a loop that carried less than all of it says why.
+            short = not failure and (got is None or got["received"] != report["sent"])
             if short or (got and not got.get("right", True)):
-                self.wrong.append(f"{report} but {got}")
+                self.wrong.append(f"{time.strftime('%H:%M:%S')} node {source} to {target}: {report} but {got}")
             if failure:
                 await asyncio.sleep(0.1)
 
@@ -187,7 +188,18 @@ async def soak(seconds: float, seed: int) -> list[str]:
             wrong += [f"{name}: {what}" for what in late.grown(early)]
         if not churn.ends["arrived"]:
             wrong.append("no loop carried anything")
+        if wrong:
+            keep_logs(net, seed)
         return wrong
+
+
+def keep_logs(net: Bed, seed: int) -> None:
+    """Leave every process's log where it is found when the run is over."""
+    place = Path("build") / f"soak-{seed}"
+    place.mkdir(parents=True, exist_ok=True)
+    for service in net.net.services:
+        shutil.copy(service.state.log, place)
+    print(f"logs: {place}")
 
 
 def main() -> None:
