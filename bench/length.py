@@ -1,4 +1,4 @@
-"""P7: what length costs: CPU per byte and the round trip over 1 to 16 hops of one line of nodes."""
+"""P7: what length costs: CPU per byte and round trip over 1 to 16 hops of one line of nodes, beside as many relays."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from statistics import median
 from bench.figures import Figure, at_most
 from bench.network import line
 from bench.run import Bench, Run
+from bench.yardsticks.relays import fastest
+from bench.yardsticks.tcp import through
 
 HOPS = (1, 2, 4, 8, 16)
 QUICK_HOPS = (1, 2, 4)
 _GB = 1e3  # in MB
+REFERENCE_HOP = 35.5  # µs that a relay in C adds to a round trip where the target was set
 
 
 async def measure(run: Run) -> list[Figure]:
@@ -20,6 +23,7 @@ async def measure(run: Run) -> list[Figure]:
     spent: dict[int, list[float]] = {count: [] for count in hops}
     trips: dict[int, list[float]] = {count: [] for count in hops}
     rates: dict[int, list[float]] = {count: [] for count in hops}
+    beside: dict[int, list[float]] = {count: [] for count in hops}
     for _ in range(run.rounds):
         for count in hops:
             pair = long.pair(count + 1)
@@ -28,8 +32,11 @@ async def measure(run: Run) -> list[Figure]:
             if flow.total:
                 spent[count].append(sum(flow.cpu.values()) / (flow.total * flow.seconds / _GB))
             trips[count].append((await pair.ping(100 if run.quick else 400))[0])
+            beside[count].append((await (await through(run, count)).ping(100 if run.quick else 400))[0])
     cost = {count: median(spent[count]) for count in hops if spent[count]}
-    added = [_slope({count: trips[count][index] for count in hops}) for index in range(run.rounds)]
+    added, relayed = (
+        [_slope({count: of[count][index] for count in hops}) for index in range(run.rounds)] for of in (trips, beside)
+    )
     figures = []
     for count in hops:
         name = f"{count} hop{'s' * (count > 1)}"
@@ -38,7 +45,15 @@ async def measure(run: Run) -> list[Figure]:
         if spent[count]:
             figures.append(Figure(f"{name}: CPU per GB, all processes", "s", spent[count]))
     return [
-        Figure("each hop adds to the round trip", "µs", added, at_most(60)),
+        Figure(
+            "each hop adds to the round trip",
+            "µs",
+            added,
+            at_most(60),
+            f"a relay in {(await fastest(run)).name} adds",
+            relayed,
+            reference=REFERENCE_HOP,
+        ),
         Figure("CPU per byte: worst distance from a straight line", "%", [_bend(cost) * 100], at_most(15)),
         *figures,
     ]
