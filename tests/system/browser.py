@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WITHIN = 30.0
+WITHIN = 75.0
 # On a busy machine whose disk has never seen it.
 START_WITHIN = 100.0
 _POLL = 0.05

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from skywire_cli.testnet.state import load
+from system.test_first_hour import commands
 
 pytestmark = pytest.mark.system
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -69,6 +70,31 @@ def test_five_minutes_with_a_network(short_path: Path) -> None:
             state.launcher.kill()
     assert not wrong
     assert list(short_path.iterdir()) == []
+
+
+def test_what_the_first_hour_types_stands_in_the_readme() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "first-hour.md").read_text()
+    typed = re.sub(r" +#.*", "", block("sh", "alice/config.json")).replace("\n  ", "\n")
+    services = ("skywire-discovery", "skywire-setup-node", "skywire-node")
+    kinds = (
+        "new()",
+        "DISCOVERY",
+        "KNOWS",
+        "SETUP",
+        "BOB",
+        "ALICE",
+        "for",
+        *services,
+        "skywire-ssh-client scp",
+        "curl -s ",
+    )
+    missing = [
+        command
+        for said in re.findall(r"```console\n(.*?)```", page, re.DOTALL)
+        for command in commands(said)
+        if command.startswith(kinds) and command.replace("\n  ", "\n") not in typed
+    ]
+    assert missing == []
 
 
 def test_every_command_of_the_table_exists() -> None:

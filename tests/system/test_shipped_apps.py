@@ -154,6 +154,7 @@ async def bed() -> AsyncIterator[Bed]:
                 for one in await node.admin.apps():
                     stopped = await node.admin.stop_app(one.name)
                     assert stopped.reason.startswith("exit code 0"), (one.name, stopped.reason)
+            assert not (place / "ssh.sock").exists()
     finally:
         for server in (echoing, paging):
             server.close()
@@ -321,9 +322,9 @@ def openssh(bed: Bed, program: str, *args: str, port: int = SSH_PORT) -> list[st
     if shutil.which(program) is None:
         pytest.skip(f"no {program}")
     # The known hosts are the test's own.
-    hosts = ("-o", f"UserKnownHostsFile={bed.place}/hosts")
-    command = [sys.executable, "-m", "skywire_apps.ssh_client", program, "--socket", str(bed.place / "ssh.sock")]
-    return [*command, "--port", str(port), *hosts, "-F", "none", *args]
+    python = ["env", f"HOME={bed.place}", sys.executable]
+    command = [*python, "-m", "skywire_apps.ssh_client", program, "--socket", str(bed.place / "ssh.sock")]
+    return [*command, "--port", str(port), "-F", "none", *args]
 
 
 async def run(line: list[str], typed: bytes = b"") -> tuple[int, bytes, bytes]:

@@ -85,7 +85,8 @@ def _program(program: str) -> None:
         found = shutil.which(program)
         if found is None:
             _fail(f"there is no {program} on this machine: install OpenSSH's client")
-        os.execv(found, [program, *options(place.expanduser().absolute(), port), *args])  # noqa: S606 (no shell)
+        said = options(place.expanduser().absolute(), Path(KNOWN_HOSTS).expanduser(), port)
+        os.execv(found, [program, *said, *args])  # noqa: S606 (no shell)
 
     command.help = f"Run OpenSSH's {program}; hosts are node keys; --socket and --port come first."
 
@@ -94,7 +95,7 @@ for _name in ("ssh", "scp", "sftp"):
     _program(_name)
 
 
-def options(place: Path, port: int) -> list[str]:
+def options(place: Path, known_hosts: Path, port: int) -> list[str]:
     """Return OpenSSH's options for hosts that are nodes.
 
     Which node answers is proven by the network, so a host key that is seen first is taken.
@@ -104,7 +105,8 @@ def options(place: Path, port: int) -> list[str]:
         "ProxyCommand": way.replace("%", "%%") + " %h:%p",
         "Port": str(port),
         "StrictHostKeyChecking": "accept-new",
-        "UserKnownHostsFile": KNOWN_HOSTS,
+        # OpenSSH would take the user's home for ~, whatever HOME says; a path with spaces wants quotes.
+        "UserKnownHostsFile": f'"{known_hosts}"'.replace("%", "%%"),
         "LogLevel": "ERROR",
     }
     return [word for name, value in said.items() for word in ("-o", f"{name}={value}")]

@@ -56,13 +56,23 @@ async def listen_for_ssh(name: tuple[str, str], place: Path, most: int, report: 
                 report.line(error, error=error)
                 await _tell(writer, error)
 
-        await listen(
-            app,
-            lambda handler: unix_server(place, handler),
-            handle,
-            most,
-            lambda _server: report.line(f"ssh by {place}", ok=True, listening=str(place)),
-        )
+        ours = False
+
+        def listening(_server: asyncio.Server) -> None:
+            nonlocal ours
+            ours = True
+            report.line(f"ssh by {place}", ok=True, listening=str(place))
+
+        try:
+            await listen(app, lambda handler: unix_server(place, handler), handle, most, listening)
+        finally:
+            if ours:
+                _remove(place)
+
+
+def _remove(place: Path) -> None:
+    """Take the socket away; asyncio leaves it until Python 3.13."""
+    place.unlink(missing_ok=True)
 
 
 def _line(error: str) -> bytes:

@@ -202,9 +202,10 @@ def test_a_host_key_is_made_once_and_is_its_users_alone(tmp_path: Path) -> None:
 
 
 def test_openssh_gets_a_way_that_survives_odd_paths() -> None:
-    words = options(Path("/a b/100%/sock"), 7)
+    words = options(Path("/a b/100%/sock"), Path("/a b/100%/hosts"), 7)
     (way,) = [word for word in words if word.startswith("ProxyCommand=")]
     assert way.endswith("proxy --socket '/a b/100%%/sock' %h:%p")
+    assert 'UserKnownHostsFile="/a b/100%%/hosts"' in words
     assert "Port=7" in words
 
 
