@@ -12,11 +12,11 @@ export GRPC_VERBOSITY ?= NONE
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos lint format test test-slow rolling failures soak chaos contract contract-all schemathesis docs bench demo clean lock \
+.PHONY: help setup protos lint format test test-slow rolling failures soak chaos matrix release-baseline contract contract-all schemathesis docs bench demo clean lock \
 	images deploy-check compose-test
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.stamp  ## make .venv, install the locked dependencies and this project (once)
 
@@ -74,6 +74,13 @@ FIRST ?= 0
 
 chaos: setup  ## the simulated world with SEEDS=2000 rows of mishaps from FIRST=0: bytes arrive once and in order, or the loop says why
 	PYTHONPATH=tests $(BIN)/python -m sim.many $(SEEDS) $(FIRST)
+
+matrix: setup  ## the services of the last release (deploy/release) beside those of this source, each in turn
+	$(BIN)/python -m pytest -m 'slow or not slow' tests/contract/releases
+
+release-baseline: setup  ## rebuild protos/baseline.binpb from the protos of the release that deploy/release names
+	@folder=$$(mktemp -d) && git archive $$(cat deploy/release) protos | tar -x -C $$folder && \
+		cd $$folder/protos && $(CURDIR)/$(BIN)/buf build -o $(CURDIR)/protos/baseline.binpb; rm -rf $$folder
 
 contract: setup  ## the discovery's contract cases against TARGET=host:port (and HTTP=host:port)
 	PYTHONPATH=tests $(BIN)/python -m contract.discovery.runner $(TARGET) $(if $(HTTP),--http $(HTTP))

@@ -40,6 +40,8 @@ class Service:
         self.directory = directory
         # A module and its arguments that run the service's module, if it shall not run as it is.
         self.through: tuple[str, ...] = ()
+        # What its environment has beside that of this process.
+        self.environment: dict[str, str] = {}
         self._module = module
         self._on_change = on_change
         self._process: asyncio.subprocess.Process | None = None
@@ -94,7 +96,7 @@ class Service:
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                env=_environment(),
+                env=_environment() | self.environment,
                 start_new_session=True,
             )
         self.change(status=Status.STARTING, reason="", process=ProcessId.of(self._process.pid))
