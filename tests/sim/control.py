@@ -47,7 +47,12 @@ class _Call:
         self.by = by
         self.answer: asyncio.Future[bytes] = network.loop.create_future()
         self.task: asyncio.Task[None] | None = None
-        self.given_up = False
+
+    def give_up(self) -> None:
+        """The caller waits no longer; the server hears of it, and what it has begun may happen all the same."""
+        if self.task is not None:
+            self.task.cancel()
+        self.server.calls.pop(self, None)
 
     def fail(self, failure: Failure) -> None:
         self.reply(lambda: self.answer.set_exception(failure))
@@ -90,13 +95,13 @@ class ControlNetwork:
             async with asyncio.timeout(timeout):
                 answered = await call.answer
         except TimeoutError as error:
-            call.given_up = True
-            if call.task is not None:
-                call.task.cancel()
-            server.calls.pop(call, None)
+            call.give_up()
             raise Failure(
                 ErrorCode.DEADLINE, f"no answer within {timeout:.1f} s", FailureFields(retryable=True)
             ) from error
+        except asyncio.CancelledError:
+            call.give_up()
+            raise
         finally:
             if call.answer.done() and not call.answer.cancelled():
                 call.answer.exception()  # whoever waited may be gone

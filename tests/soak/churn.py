@@ -36,6 +36,7 @@ WARM_UP = 20.0  # seconds until pools, caches and the heap have the size that th
 IDLE_LIMIT = 30.0
 PATIENCE = 10.0
 WATCH_EVERY = 5.0
+SAY_EVERY = 300.0
 MORE_MEMORY = 24 << 20  # bytes of a heap that the same work has broken into other pieces
 MORE_TASKS = 8
 MORE_DESCRIPTORS = 8
@@ -75,6 +76,15 @@ class Churn:
             group.create_task(self._break_links(until))
             group.create_task(self._restart(until))
             group.create_task(self._watch_orphans(until))
+            group.create_task(self._say_memory(until))
+
+    async def _say_memory(self, until: float) -> None:
+        """Print now and then how much every process holds: what it ends with says nothing of the way there."""
+        began = time.monotonic()
+        while time.monotonic() + SAY_EVERY < until:
+            await asyncio.sleep(SAY_EVERY)
+            shown = ", ".join(f"{name} {one.memory >> 20}" for name, one in (await held(self.net)).items())
+            print(f"after {time.monotonic() - began:.0f} s, MB: {shown}; loops: {self.ends.total()}", flush=True)
 
     async def _open_loops(self, until: float) -> None:
         while time.monotonic() < until:
@@ -139,10 +149,15 @@ class Churn:
 
 
 async def held(net: Bed) -> dict[str, Held]:
-    """Return what every process holds that lives through everything."""
+    """Return what every process holds that lives through everything, the nodes' apps too."""
     alive = [service for service in net.net.services if service is not net.nodes[VICTIM]]
     found = await asyncio.gather(*(asyncio.to_thread(held_by, service) for service in alive))
-    return {service.name: one for service, one in zip(alive, found, strict=True)}
+    all_of_them = {service.name: one for service, one in zip(alive, found, strict=True)}
+    for index in SURVIVORS:
+        (app,) = await net.nodes[index].admin.apps()
+        process = psutil.Process(app.pid)
+        all_of_them[app.name] = Held(process.memory_info().rss, process.num_fds(), 0)
+    return all_of_them
 
 
 def held_by(service: Service) -> Held:
