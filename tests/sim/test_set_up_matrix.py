@@ -1,5 +1,5 @@
-"""A route of four hops, and every call that its set-up makes: failed, answered after the deadline, the setup node killed
-before it and after it. Every node's rules and reservations are what they were: soon, or within the lease.
+"""A route of four hops, and every call that its set-up makes: failed, answered too late, the setup node killed before
+it and after it. Every node's rules and reservations are what they were: soon, or within the lease.
 
 The world checks all the time that no rule outlives a set-up that failed by more than its lease (`rules_orphaned`).
 """

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,6 +17,7 @@ from skywire_app import Addr, App, ErrorCode, Failure, IncompleteRead, Stream
 from skywire_app.stream import HIGH_WATER, READ_BUFFER
 from skywire_common import appframes as af
 from skywire_common.errors import LocalError
+from skywire_node.apps.session import Limits
 from unit.app.node_side import KEY, REFUSAL, Node
 
 SERVER = Addr(KEY, 10)
@@ -272,6 +274,32 @@ async def test_more_dials_than_ids_wait_their_turn(client: App, server: App) -> 
         assert await stream.readexactly(1) == b"x"
     assert len({stream.local.port for stream in streams + more}) == 120
     task.cancel()
+
+
+async def test_f19_of_a_thousand_dials_each_is_accepted_or_refused_with_the_reason(client: App, server: App) -> None:
+    accepted: list[Stream] = []
+
+    async def accept_slowly() -> None:
+        async for stream in server:
+            accepted.append(stream)
+            stream.write(b"x")
+            await asyncio.sleep(0.01)  # as slow as F19 says
+
+    async def dial() -> ErrorCode | None:
+        try:
+            stream = await client.dial(SERVER)
+            assert await stream.readexactly(1) == b"x"
+        except Failure as failure:
+            return failure.code
+        return None
+
+    serving = asyncio.create_task(accept_slowly())
+    outcomes = Counter(await asyncio.gather(*(dial() for _ in range(1_000))))
+    serving.cancel()
+    assert outcomes.keys() <= {None, ErrorCode.BACKLOG_FULL, ErrorCode.LIMIT_REACHED}
+    assert outcomes[None] == len(accepted) >= Limits().backlog
+    assert outcomes.total() == 1_000
+    assert outcomes[ErrorCode.BACKLOG_FULL] > 0
 
 
 async def test_when_the_node_goes_everything_that_waits_fails(client: App, server: App, node: Node) -> None:
