@@ -1,12 +1,14 @@
-"""Every app that ships, with the wiki's 60-line app at the other end: what comes is echoed or an error that says why.
+"""Every app that ships, with an app of 60 lines that knows the wiki's protocol alone at the other end.
 
-That app knows no half-close, takes one Send at a time, and says back whatever it hears. None of ours may hang, crash or
-take an echo for what it is not.
+To those that dial, one that knows no half-close, takes one Send at a time, and says back whatever it hears: none of
+ours may hang, crash or take an echo for what it is not. To those that are dialled, one that says what a client of
+theirs says, one Send at a time: they serve it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sys
@@ -14,7 +16,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from skywire_apps import socks
+from skywire_apps import exit_wire, filecopy_wire, socks
+from skywire_apps.chat import wire as chat_wire
+from skywire_apps.exit_wire import Do, Request
 from skywire_apps.socks import Method, Target
 from skywire_node.apps.host import AppHost
 from skywire_node.apps.run import AppSpec, AppState
@@ -23,6 +27,7 @@ from unit.node.app_world import KEY, World, opened
 from unit.node.test_app_host import WIKI_ECHO
 
 ECHO_PORT = 20
+WIKI_SAY = WIKI_ECHO.with_name("wiki_say.py")
 PIECES = (b"short", os.urandom(100_000), b"the end")
 
 
@@ -137,3 +142,88 @@ asyncio.run(main())
     host.start_app("asker")
     await world.until_state("asker", AppState.STOPPED)
     assert (host.status("asker").reason, world.lines()[-1]) == ("exit code 0", "True")
+
+
+async def served(world: World, program: str, *args: str, words: bytes, port: int = 21) -> None:
+    """Start an app that is dialled, and have the wiki's app say something to it."""
+    link(world, program, "far")
+    world.app("say", "1.0", WIKI_SAY)
+    say = AppSpec("say", "1.0", args=(f"{KEY}:{port}", words.hex()))
+    host = world.make(AppSpec("far", "1.0", port=port, args=args), say)
+    host.start_app("far")
+    await world.until_state("far", AppState.READY)
+    host.start_app("say")
+
+
+def heard(world: World) -> bytes:
+    """Return what has come to the wiki's app."""
+    lines = [
+        str(event["line"]) for event in world.logged if (event["event"], event.get("app")) == ("app output", "say")
+    ]
+    return b"".join(bytes.fromhex(line) for line in lines if line != "closed")
+
+
+async def test_helloworld_answers_it(world: World) -> None:
+    await served(world, "helloworld", words=b"ping 1 ...")
+    await world.until(lambda: heard(world) == b"pong 1 ...")
+
+
+async def test_filecopy_takes_a_file_of_it(world: World) -> None:
+    data = os.urandom(10_000)
+    words = filecopy_wire.encode(filecopy_wire.Offer("file", len(data))) + data + hashlib.sha256(data).digest()
+    await served(world, "filecopy", "receive", "inbox", words=words)
+    await world.until(lambda: heard(world).endswith(b"}"))
+    verdict = filecopy_wire.decode_verdict(heard(world)[filecopy_wire.LENGTH_SIZE :])
+    assert (verdict.ok, verdict.name, verdict.size) == (True, "file", len(data)), verdict
+    assert (world.folder / "local/far/v1.0/inbox/file").read_bytes() == data
+
+
+@pytest.mark.parametrize("program", ["forward", pytest.param("socksproxy", marks=pytest.mark.slow)])
+async def test_exits_connect_for_it(world: World, program: str) -> None:
+    async def say_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while part := await reader.read(65_536):
+            writer.write(part)
+        writer.close()
+
+    server = await asyncio.start_server(say_back, "127.0.0.1", 0)
+    place = server.sockets[0].getsockname()
+    request = exit_wire.encode(Request(Do.CONNECT, *place))
+    args = ("serve",) if program == "forward" else ()
+    data = os.urandom(30_000)
+    try:
+        await served(world, program, *args, "--allow", f"127.0.0.1:{place[1]}", words=request + data)
+        await world.until(lambda: heard(world).endswith(data))
+        size = exit_wire.head_size(heard(world)[: exit_wire.LENGTH_SIZE])
+        assert exit_wire.decode_answer(heard(world)[exit_wire.LENGTH_SIZE :][:size]).ok
+        assert world.host is not None
+        await world.host.stop_app("say")
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+@pytest.mark.slow
+async def test_ssh_greets_it(world: World) -> None:
+    await served(world, "ssh", "--node", str(KEY), "--shell", "/bin/sh", words=b"")
+    await world.until(lambda: b"SSH-2.0-" in heard(world))
+
+
+async def test_chat_takes_a_message_of_it_and_says_so(world: World) -> None:
+    words = chat_wire.encode(chat_wire.Message("0123456789abcdef" * 2, 1_700_000_000_000, "hello from 2018"))
+    await served(world, "chat", "--listen", "127.0.0.1:0", words=words)
+
+    def said() -> list[chat_wire.Said]:
+        data, frames = heard(world), []
+        while len(data) >= chat_wire.LENGTH_SIZE:
+            end = chat_wire.LENGTH_SIZE + chat_wire.frame_size(data[: chat_wire.LENGTH_SIZE])
+            frames.append(chat_wire.decode(data[chat_wire.LENGTH_SIZE : end]))
+            data = data[end:]
+        return frames
+
+    await world.until(lambda: bool(said()))
+    assert chat_wire.Delivered(("0123456789abcdef" * 2,)) in said()
+
+
+def test_it_is_an_app_of_sixty_lines_without_anything_of_ours() -> None:
+    assert "skywire" not in WIKI_SAY.read_text()
+    assert len(WIKI_SAY.read_text().splitlines()) < 75
