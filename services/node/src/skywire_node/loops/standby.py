@@ -86,7 +86,7 @@ class Standby:
 
     async def _keep(self, loop: RoutedLoop) -> None:
         try:
-            pause = FIRST_PAUSE
+            pause, said = FIRST_PAUSE, ""
             if not loop.initiator:
                 await self._wait(loop, RESPONDER_WAITS)
             while loop.state != "CLOSED":
@@ -95,9 +95,13 @@ class Standby:
                     await self._wait(loop, self._look_after(loop, spare))
                 elif loop.waiting_for_route:
                     await loop.wait_until_open(LONGEST_PAUSE)
-                elif await self._make(loop):
-                    pause = FIRST_PAUSE
                 else:
+                    try:
+                        if await self._make(loop):
+                            pause = FIRST_PAUSE
+                            continue
+                    except Failure as failure:
+                        said = _say_once(loop, failure, said)
                     await self._wait(loop, self._jitter(pause / 2, pause))
                     pause = min(2 * pause, LONGEST_PAUSE)
         finally:
@@ -125,19 +129,14 @@ class Standby:
         return KEEP_SECONDS if spare.proved_at else PING_AGAIN_SECONDS
 
     async def _make(self, loop: RoutedLoop) -> bool:
-        """Have a pair set up that is apart from the one in use; say whether there is one now."""
+        """Have a pair set up that is apart from the one in use; say whether it is held now. Raises Failure."""
         middle, transports = _parts(loop)
-        try:
-            ways = await self._setups.find_apart(loop.remote.public_key, middle, transports)
-            ways = [pair for pair in ways if _apart(pair, middle, transports)]
-            if not ways:
-                cause = "no second pair of routes is apart from the one in use"
-                raise Failure(ErrorCode.NO_ROUTE, cause, FailureFields(phase=Phase.FIND, retryable=True))
-            routes = await race(ways, lambda paths: self._install(loop, paths), lambda late: self._discard(loop, late))
-        except Failure as failure:
-            setup_id = (failure.fields.setup_id or loop.loop_id).hex()
-            log.info("no standby yet", loop_id=loop.loop_id.hex(), setup_id=setup_id, why=str(failure))
-            return False
+        ways = await self._setups.find_apart(loop.remote.public_key, middle, transports)
+        ways = [pair for pair in ways if _apart(pair, middle, transports)]
+        if not ways:
+            cause = "no second pair of routes is apart from the one in use"
+            raise Failure(ErrorCode.NO_ROUTE, cause, FailureFields(phase=Phase.FIND, retryable=True))
+        routes = await race(ways, lambda paths: self._install(loop, paths), lambda late: self._discard(loop, late))
         # The loop may have gone another way meanwhile, even over the very hops of this pair.
         if loop.state == "CLOSED" or loop.waiting_for_route or loop.offered or _parts(loop) != (middle, transports):
             self._discard(loop, routes)
@@ -145,6 +144,15 @@ class Standby:
         routes.made_at = self._loops.clock()
         self._loops.hold(loop, routes)
         return True
+
+
+def _say_once(loop: RoutedLoop, failure: Failure, said: str) -> str:
+    """Log why there is no second pair, unless that was said last: a line of nodes never has one. Return it."""
+    why = f"{failure.code}: {failure.cause}"
+    setup_id = (failure.fields.setup_id or loop.loop_id).hex()
+    tell = log.debug if why == said else log.info
+    tell("no standby yet", loop_id=loop.loop_id.hex(), setup_id=setup_id, why=str(failure))
+    return why
 
 
 def _parts(loop: RoutedLoop) -> tuple[frozenset[PublicKey], frozenset[UUID]]:
