@@ -305,7 +305,9 @@ class RoutedLoop:
             paused = self.host.clock() - self.paused_at
             said = f"after {paused:.3f} s, {self.endpoint.sending.resent} bytes sent again so far"
             self.story.note("resumed", said, self.routes.setup_id)
-            log.info("route found", loop_id=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), pause_s=round(paused, 3))
+            log.info(
+                "route found", loop_id=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), pause_s=round(paused, 3)
+            )
         self._open.set()
         self._news.set()
         if self.state == "PAUSED":
