@@ -166,7 +166,8 @@ class NodeControlService(pb_grpc.NodeControlServicer):
         closer = fields.public_key(request.closer, "closer") if request.closer else None
         if closer is None and not request.app_id:
             raise DecodeError("app_id: whoever undoes a set-up names its id")
-        self._log.info("told that a loop is closed", loop_id=loop_id.hex(), reason=reason)
+        said = {"loop_id": loop_id.hex(), "setup_id": loop_id.hex()}  # the set-up that made it
+        self._log.info("told that a loop is closed", reason=reason, **said)
         self._door.closed(loop_id, reason, request.app_id, closer)
         return pb.LoopClosedResponse()
 
