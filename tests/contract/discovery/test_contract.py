@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 import time
@@ -90,6 +92,24 @@ async def test_another_transport_under_the_same_id_is_refused(
     assert [one["t_id"] for one in await target.list(keys["c"].public)] == []
 
 
+async def test_routes_say_of_which_revision_they_are_and_how_old(discovery: DiscoveryProcess) -> None:
+    target, keys = GrpcTarget(discovery.grpc, discovery.public), Keys()
+    signed = keys.signed("a-b")
+    await target.register(keys["a"], [signed])
+    await target.say(keys["a"], [(signed.entry.transport_id, True)])
+    request = pb.GetTransportRequest(transport_id=signed.entry.transport_id.bytes, with_history=True)
+    logged = await target.call("TransportDiscovery/GetTransport", request, pb.GetTransportResponse)
+    asked = pb.FindRoutesRequest(from_key=keys["a"].public, to_key=keys["b"].public)
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(Refused):  # until the replica has read its log
+                found = await target.call("RouteFinder/FindRoutes", asked, pb.FindRoutesResponse)
+                break
+    assert found.revision >= logged.history[-1].revision > 0
+    assert found.age_ms < 60_000
+    await target.close()
+
+
 async def test_a_node_s_days_tell_the_share_of_time_that_it_was_online(discovery: DiscoveryProcess) -> None:
     target, keys = GrpcTarget(discovery.grpc, discovery.public), Keys()
     request = pb.ResolveNodeRequest(public_key=keys["a"].public, with_days=True)
@@ -137,5 +157,16 @@ def test_http_shows_its_schema_health_and_metrics(discovery: DiscoveryProcess) -
     assert not re.search(r"https?:|src=|//", docs.text), "it works where there is no other host"
     assert httpx.get(f"{base}/health").json() == {"status": "serving"}
     shown = httpx.get(f"{base}/metrics").text
-    for name in ("grpc_server_handled_total", "http_requests_total", "skywire_discovery_graph", "process_open_fds"):
-        assert name in shown
+    for name in (
+        "grpc_server_handled_total",
+        "http_requests_total",
+        "skywire_discovery_graph_nodes",
+        "skywire_discovery_graph_transports",
+        "skywire_discovery_graph_age_seconds",
+        "skywire_discovery_leases_ended_total",
+        "skywire_discovery_database_connections",
+        "skywire_discovery_database_connections_max",
+        "process_open_fds",
+    ):
+        assert re.search(rf"^{name}(\{{|\s)", shown, re.MULTILINE), name
+    assert re.search(r'^http_requests_total\{.*code="200".*route="/health".*\} [1-9]', shown, re.MULTILINE)

@@ -133,6 +133,9 @@ async def check_away(replica: DiscoveryProcess, load: Load) -> None:
     assert await is_serving(replica, "RouteFinder")
     found = await asker.routes(load.others[0].public)
     assert len(found.routes[0].forward.hops) == 1
+    later = await asker.routes(load.others[0].public)
+    assert later.revision == found.revision > 0
+    assert later.age_ms > found.age_ms > 0, "the longer it is away, the older is what it knows"
     await asker.close()
 
 
