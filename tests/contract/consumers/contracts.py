@@ -1,7 +1,8 @@
 """What a consumer expects of a provider, as data: `nodes.json` and so on beside this file.
 
     {"consumer": "node", "provider": "discovery",
-     "calls": {"/package.Service/Method": {"sends": [fields it sets], "reads": [fields of the answer that it needs]}}}
+     "calls": {"/package.Service/Method": {"sends": [fields it sets], "reads": [fields of the answer that it needs],
+                                           "sometimes": [what of both is not there each time]}}}
 
 A field is a path with dots; one of a repeated message stands for all of them. What is not named may be missing or new
 at the other end: a contract is what two releases have to have in common.
@@ -26,6 +27,7 @@ class Call:
 
     sends: frozenset[str]
     reads: frozenset[str]
+    sometimes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def load() -> list[Contract]:
     for path in FILES:
         document: dict[str, Any] = json.loads(path.read_text())
         calls = {
-            method: Call(frozenset(call["sends"]), frozenset(call["reads"]))
+            method: Call(frozenset(call["sends"]), frozenset(call["reads"]), frozenset(call.get("sometimes", ())))
             for method, call in document["calls"].items()
         }
         found.append(Contract(document["consumer"], document["provider"], calls))

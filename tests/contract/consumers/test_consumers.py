@@ -94,8 +94,8 @@ def test_nothing_is_asked_beyond_the_contracts(run: Run) -> None:
 @pytest.mark.parametrize("contract", CONTRACTS, ids=[f"{one.consumer} of {one.provider}" for one in CONTRACTS])
 def test_what_a_contract_names_is_sent_and_answered(run: Run, contract: Contract) -> None:
     for method, call in contract.calls.items():
-        assert run.sent[contract.consumer, method] == call.sends, method
-        assert run.answered[contract.consumer, method] == call.reads, method
+        for seen, named in ((run.sent, call.sends), (run.answered, call.reads)):
+            assert named - seen[contract.consumer, method] <= call.sometimes, method
 
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=[f"{one.consumer} of {one.provider}" for one in CONTRACTS])

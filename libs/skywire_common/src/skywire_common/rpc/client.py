@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.keys import PublicKey
-from skywire_common.rpc import identity
+from skywire_common.rpc import identity, tracing
 from skywire_common.rpc import token as bearer
 from skywire_common.rpc.options import MAX_MESSAGE, channel_options, target
 from skywire_common.rpc.status import from_error
@@ -97,12 +97,13 @@ class RpcChannel:
         """Call "/package.Service/Method" and return its answer within `timeout` seconds; raises Failure."""
         raw = request.SerializeToString()
         deadline = time.monotonic() + timeout
-        try:
-            answer = await self._call_once(path, raw, timeout, signed)
-        except Failure as failure:
-            if not self._corrected(failure, signed):
-                raise
-            answer = await self._call_once(path, raw, deadline - time.monotonic(), signed)
+        with tracing.calling(path, request) as also:
+            try:
+                answer = await self._call_once(path, raw, timeout, signed, also)
+            except Failure as failure:
+                if not self._corrected(failure, signed):
+                    raise
+                answer = await self._call_once(path, raw, deadline - time.monotonic(), signed, also)
         return self._parsed(path, response_type, answer)
 
     async def stream(
@@ -131,9 +132,9 @@ class RpcChannel:
             task.cancel()
         await self._channel.close()
 
-    async def _call_once(self, path: str, raw: bytes, timeout: float, signed: bool) -> bytes:
+    async def _call_once(self, path: str, raw: bytes, timeout: float, signed: bool, also: Metadata) -> bytes:
         self._look_at_files()
-        metadata = self._metadata(path, raw, signed)
+        metadata = (*self._metadata(path, raw, signed), *also)
         callable_ = self._unary.get(path)
         if callable_ is None:
             callable_ = self._unary[path] = self._channel.unary_unary(path)

@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError as ProtobufError
 
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LocalError
 from skywire_common.keys import PublicKey
-from skywire_common.rpc import identity, token
+from skywire_common.rpc import identity, token, tracing
 from skywire_common.rpc.identity import Reason, Refused, Stamp
 from skywire_common.rpc.metrics import CallMetrics, MethodMetrics
 from skywire_common.rpc.replays import ReplayGuard
@@ -156,7 +156,9 @@ class Gate(grpc.aio.ServerInterceptor):
                     if stamp is not None:
                         await self._use_once(stamp)
                         _CALLER.set(stamp.key)
-                    answer = await behaviour(_parsed(method, request), context)
+                    parsed = _parsed(method, request)
+                    with tracing.serving(method.path, parsed, context):
+                        answer = await behaviour(parsed, context)
                 code = grpc.StatusCode.OK
                 return answer  # noqa: TRY300 -- belongs to the line above
             except asyncio.CancelledError:

@@ -156,6 +156,9 @@ class Peer(Section):
     server_name: str = setting("the name in its certificate, where it is not that of the address", default="")
 
 
+_PLAIN = "http://"
+
+
 class Open(NamedTuple):
     """A listener or channel that TLS does not cover: the configuration's key and its address."""
 
@@ -177,6 +180,11 @@ class ServiceSettings(BaseSettings):
     grace_s: float = setting("from SIGTERM to the end", unit="s", default=10.0, ge=0, le=MAX_GRACE_S)
     # Calls are signed all the same; what is lost is secrecy. Links between nodes have Noise and are not meant.
     plain_text: bool = setting("gRPC and HTTP may go beyond this machine without TLS", default=False)
+    tracing: str = setting(
+        "where spans of loops' set-ups go: an OpenTelemetry collector, http(s)://host:4317; wants the extra `otel`",
+        default="",
+        pattern=r"^(https?://[^/\s]+:[0-9]+)?$",
+    )
 
     def without_tls(self) -> list[Open]:
         """Name the listeners and channels that have no TLS; a service adds its own."""
@@ -184,7 +192,10 @@ class ServiceSettings(BaseSettings):
 
     def exposed(self) -> list[Open]:
         """Return those of them that lead beyond this machine."""
-        return [one for one in self.without_tls() if not all(map(is_loopback, one.address.split(",")))]
+        shown = self.without_tls()
+        if self.tracing.startswith(_PLAIN):
+            shown.append(Open("tracing", self.tracing.removeprefix(_PLAIN)))
+        return [one for one in shown if not all(map(is_loopback, one.address.split(",")))]
 
     @classmethod
     def settings_customise_sources(

@@ -172,6 +172,7 @@ async def _serve(name: str, settings: S, start: Start[S], ready_file: Path | Non
     code = EXIT_OK
     try:
         _remove(ready_file)
+        _trace(name, settings.tracing, scope)
         ready = await _unless_stopping(scope, start(settings, scope))
         if ready is not None:
             _announce(ready_file, ready)
@@ -200,6 +201,19 @@ async def _serve(name: str, settings: S, start: Start[S], ready_file: Path | Non
     code = code or (EXIT_BROKEN if scope.failed else EXIT_OK)
     log.info("stopped", exit_code=code)
     return code
+
+
+def _trace(name: str, endpoint: str, scope: Scope) -> None:
+    """Send spans to a collector, if there is one; raises ConfigError if the extra for that is not installed."""
+    if not endpoint:
+        return
+    try:
+        from skywire_common.runtime import otel
+
+        tracer = otel.begin(name, otel.to_collector(endpoint))
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"tracing wants an extra: pip install '{name}[otel]' ({error.name} is missing)") from error
+    scope.defer(lambda: asyncio.to_thread(tracer.close))
 
 
 async def _unless_stopping(scope: Scope, start: Awaitable[Ready]) -> Ready | None:
