@@ -7,15 +7,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from skywire_node.apps import orphans
 from skywire_node.apps.pace import Pace
 from skywire_node.apps.run import AppSpec, AppState
 from skywire_node.apps.session import Limits
 from unit.node.app_world import World, opened
-from unit.node.test_app_host import PRELUDE
+from unit.node.test_app_host import PRELUDE, WIKI_ECHO
 
 # Leaves a process in a session of its own, its parent gone, its pipe ends kept; HIDDEN clears its environment as well.
 LEAVES = (
@@ -75,6 +77,34 @@ async def test_an_orphan_in_a_session_of_its_own_ends_with_its_app(world: World)
         os.kill(hidden, signal.SIGKILL)
 
 
+async def test_a_long_look_at_all_processes_holds_nothing_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, going_on = threading.Event(), threading.Event()
+
+    def many() -> Iterator[int]:
+        seen.set()
+        assert going_on.wait(20)
+        yield from ()
+
+    monkeypatch.setattr(orphans, "_processes", many)
+    world.app("bad", "1", PRELUDE + "init(); os.read(3, 100); time.sleep(600)")
+    world.app("echo", "1.0", WIKI_ECHO)
+    host = world.make(AppSpec("bad", "1"), AppSpec("echo", "1.0", port=10))
+    host.start_app("bad")
+    await world.until_state("bad", AppState.READY)
+    os.kill(host.status("bad").pid, signal.SIGKILL)
+    try:
+        assert await asyncio.to_thread(seen.wait, 20)
+        # Meanwhile the node goes on, also with what it does for apps; the number stays the dead one's until the end.
+        host.start_app("echo")
+        await world.until_state("echo", AppState.READY)
+        far = world.dial(10, b"hello")
+        assert await far.until(5) == b"hello"
+        assert Path(f"/proc/{host.status('bad').pid}").exists()
+    finally:
+        going_on.set()
+    await world.until_state("bad", AppState.STOPPED)
+
+
 # A node's process: it adopts what its apps leave. Prints what it has as children at the end.
 NODE = """
 import asyncio, sys
@@ -97,7 +127,7 @@ async def main():
     await host.stop_app("bad", 0.2)
     pids = [int((folder / name).read_text()) for name in ("marked", "hidden")]
     while any(Path(f"/proc/{pid}").exists() for pid in pids):  # not even zombies
-        host._orphans.sweep()
+        await host._orphans.sweep()
         await asyncio.sleep(0.01)
     print(host.status("good").pid in app_world.processes(), len(app_world.processes()), flush=True)
     await host.close(0.2)
@@ -136,7 +166,7 @@ def test_frames_per_second_are_bounded_and_a_pause_is_as_long_as_it_has_to_be() 
 
 
 async def test_an_app_that_makes_too_many_frames_is_held_back_and_loses_nothing(world: World) -> None:
-    frames, per_s = 3_000, 1_000
+    frames, per_s = 600, 200  # slow enough for a machine that is busy
     world.app(
         "bad",
         "1",
@@ -157,7 +187,7 @@ os.read(3, 1)
     async with asyncio.timeout(20):
         while host.status("bad").state is not AppState.DEGRADED:
             await asyncio.sleep(0.01)
-    assert "more than 1000 frames a second" in host.status("bad").reason
+    assert "more than 200 frames a second" in host.status("bad").reason
     await world.until(lambda: bool(world.lines()))
     # The first second's worth is free; each frame had its answer.
     assert float(str(world.lines()[0])) >= (frames - per_s - 1) / per_s

@@ -55,6 +55,8 @@ def test_what_was_written_before_the_reader_came_is_delivered() -> None:
     reader = Recorder(b)
     b.attach(reader)
     assert (reader.data, reader.events) == (b"hello", ["end"])
+    assert (a.bytes_sent, a.bytes_taken, b.bytes_received, b.bytes_sent) == (5, 5, 5, 0)
+    assert (a.initiator, b.initiator) == (True, False)
 
 
 def test_no_more_is_delivered_than_was_granted_and_the_writer_is_told() -> None:

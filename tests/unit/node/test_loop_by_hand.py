@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
 from skywire_node.apps.run import AppSpec, AppState
+from skywire_node.owner.owner import OwnersLoops
 from unit.node.app_world import KEY, World, opened
 
 WIKI_ECHO = Path(__file__).parents[2] / "apps" / "wiki_echo.py"
@@ -32,6 +34,16 @@ async def test_an_app_of_the_original_protocol_takes_a_loop_that_its_owner_opene
     assert loop.remote == Addr(KEY, 11) and loop.local.port >= 49_152
     assert [host.status(name).loops for name in ("near", "far")] == [1, 1]
     assert host.ports.owner(loop.local.port) == "near"
+    (within,) = [shown for _, shown in host.local_loops()]
+    assert within is loop and within.state == "OPEN" and len(within.loop_id) == 16
+    owners = OwnersLoops(SimpleNamespace(by_id={}), SimpleNamespace(), host)  # type: ignore[arg-type]
+    (view,) = owners.views()
+    assert (view.loop_id, view.app, view.remote, view.routes) == (within.loop_id, "near", Addr(KEY, 11), None)
+    with pytest.raises(Failure, match="no route"):
+        await owners.trace(within.loop_id, 1.0, False)
+    owners.close(within.loop_id)
+    await world.until(lambda: host.status("near").loops == 0 and owners.views() == [])
+    await host.add_loop("near", Addr(KEY, 11))
     await host.stop_app("far")
     await world.until(lambda: host.status("near").loops == 0)
     assert host.ports.bound() == {10: "near"}

@@ -316,7 +316,7 @@ class Node:
             control_address=self._interfaces.get("control", ""),
             transports_up=len(plane.router.links),
             transports=len(plane.transports.all),
-            loops=len(plane.loops.by_id),
+            loops=len(plane.loops.by_id) + sum(1 for _ in self.apps.local_loops()),
             apps_ready=sum(status.state is AppState.READY for status in statuses),
             apps=len(statuses),
             packets_forwarded=plane.router.forwarded,

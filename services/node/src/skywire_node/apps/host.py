@@ -24,7 +24,8 @@ from skywire_node.apps.process import AppProcess
 from skywire_node.apps.restart import Restarts
 from skywire_node.apps.run import STOP_GRACE_S, AppRun, AppSpec, AppState
 from skywire_node.edge import Dialler, Loop
-from skywire_node.loops import local_loop
+from skywire_node.loops.local_loop import LocalLoop
+from skywire_node.routing.leases import SETUP_ID_SIZE
 
 # How long an orphan that has ended by itself may stand in the system's table of processes.
 SWEEP_S = 10.0
@@ -103,7 +104,7 @@ class AppHost:
         self._apps = {spec.app: _App(spec, self._loop.time()) for spec in specs}
         self._closing = False
         self._orphans = Orphans(adopts=adopts)
-        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if adopts else None
+        self._sweeping = self._loop.create_task(self._sweep(), name="sweep of orphans") if adopts else None
 
     # For the node's owner.
 
@@ -184,6 +185,12 @@ class AppHost:
                 for loop in app.run.session.loops.values():
                     yield name, loop
 
+    def local_loops(self) -> Iterator[tuple[str, LocalLoop]]:
+        """Go through the loops between two apps of this node, each once, by the app that called."""
+        for name, app_loop in self.loops():
+            if isinstance(app_loop.loop, LocalLoop) and app_loop.loop.initiator:
+                yield name, app_loop.loop
+
     async def close(self, grace: float = STOP_GRACE_S) -> None:
         """Stop all apps at once and start no more."""
         self._closing = True
@@ -205,15 +212,16 @@ class AppHost:
         """Set a loop up for an app, to another node or to an app of this one; raises Failure."""
         if remote.public_key != self.public_key:
             return await self._dialler.dial(app, local_port, remote)
-        ours, theirs = local_loop.LocalLoop.pair(Addr(self.public_key, local_port), remote)
+        ours, theirs = LocalLoop.pair(Addr(self.public_key, local_port), remote, self._rng.randbytes(SETUP_ID_SIZE))
         self.offer(theirs)
         return ours
 
     # Within.
 
-    def _sweep(self) -> None:
-        self._orphans.sweep()
-        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            await self._orphans.sweep()
 
     def _find(self, name: str) -> _App:
         app = self._apps.get(name)

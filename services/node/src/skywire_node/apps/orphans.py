@@ -7,10 +7,12 @@ the node is the subreaper of all that it starts (prctl(2), PR_SET_CHILD_SUBREAPE
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -22,11 +24,17 @@ _MAX_ENVIRONMENT = 1 << 20
 
 
 class Orphans:
-    """The processes of one node's apps. With `adopts` all children of this process are apps' or their orphans."""
+    """The processes of one node's apps. With `adopts` all children of this process are apps' or their orphans.
+
+    Going through all processes takes as long as there are many: it is done in a thread, beside the packets. Whoever
+    spawns holds `spawning` until the run is noted; what becomes of one process is decided under the same lock.
+    """
 
     def __init__(self, *, adopts: bool = False) -> None:
+        self.spawning = threading.Lock()
         self._adopts = adopts
-        self._runs: dict[int, bytes] = {}
+        # By the process that its owner waits for; None once the run is over and the process not yet reaped.
+        self._runs: dict[int, bytes | None] = {}
         if adopts:
             # Without it (another kernel, a sandbox) orphans are found by their mark alone.
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -37,37 +45,50 @@ class Orphans:
         return f"{os.getpid()}-{secrets.token_hex(8)}"
 
     def began(self, pid: int, mark: str) -> None:
-        """Note a run whose process is waited for by its owner."""
+        """Note a run whose process is waited for by its owner, who holds `spawning`."""
         self._runs[pid] = mark.encode()
 
-    def ended(self, pid: int) -> None:
+    async def ended(self, pid: int) -> None:
         """End what a run has left, after its own process has ended and before it is reaped."""
-        mark = self._runs.pop(pid, None)
-        if mark is None:
-            return
+        await asyncio.to_thread(self._end, pid)
+
+    def reaped(self, pid: int) -> None:
+        """Note that a run's process is reaped: its number may be another's from now on."""
+        with self.spawning:
+            del self._runs[pid]
+
+    async def sweep(self) -> None:
+        """Reap orphans that have ended, and end those that bear no running app's mark; for a node that adopts."""
+        if self._adopts:
+            await asyncio.to_thread(self._sweep)
+
+    def _end(self, pid: int) -> None:
+        mark = self._runs[pid]
         killed = {pid}
         for _ in range(MAX_ROUNDS):
             found = {left for left in _processes() if left not in killed and _kill_if_marked(left, mark)}
             if not found:
                 break
             killed |= found
-        self.sweep(ending=pid)
+        self._runs[pid] = None
+        if self._adopts:
+            self._sweep()
 
-    def sweep(self, ending: int = 0) -> None:
-        """Reap orphans that have ended, and end those that bear no running app's mark; for a node that adopts."""
-        if not self._adopts:
-            return
+    def _sweep(self) -> None:
         own = os.getpid()
         for pid in _processes():
-            if pid in self._runs or pid == ending or _parent(pid) != own:
-                continue
-            marked = _mark(pid)
-            if marked is not None and marked not in self._runs.values():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            # One that was just killed is reaped by the next sweep.
-            with suppress(ChildProcessError):
-                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+            with self.spawning:
+                if pid not in self._runs and _parent(pid) == own:
+                    self._sweep_up(pid)
+
+    def _sweep_up(self, pid: int) -> None:
+        marked = _mark(pid)
+        if marked is not None and marked not in self._runs.values():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        # One that was just killed is reaped by the next sweep.
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
 
 
 def _processes() -> Iterator[int]:
@@ -76,7 +97,7 @@ def _processes() -> Iterator[int]:
             yield int(name)
 
 
-def _kill_if_marked(pid: int, mark: bytes) -> bool:
+def _kill_if_marked(pid: int, mark: bytes | None) -> bool:
     """Kill a process if it bears the mark; the number cannot come to belong to another in between."""
     if _mark(pid) != mark:
         return False

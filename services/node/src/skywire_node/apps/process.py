@@ -57,6 +57,7 @@ class AppProcess:
         self.to_app = to_app
         self.output = output
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._ending: asyncio.Task[None] | None = None
         self._pidfd = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._reap)
 
@@ -83,16 +84,17 @@ class AppProcess:
             actions = [(os.POSIX_SPAWN_DUP2, source, target) for source, target in moves]
             actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()]  # type: ignore[misc]
             mark = orphans.mark()
-            pid = os.posix_spawn(
-                _SHELL,
-                ["sh", "-c", _ENTER_AND_BECOME, "sh", str(directory), str(executable), *arguments],
-                {**_environment(environment), MARK_VARIABLE: mark},
-                file_actions=actions,
-                setpgroup=0,
-                setsigmask=[],
-                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
-            )
-            orphans.began(pid, mark)
+            with orphans.spawning:
+                pid = os.posix_spawn(
+                    _SHELL,
+                    ["sh", "-c", _ENTER_AND_BECOME, "sh", str(directory), str(executable), *arguments],
+                    {**_environment(environment), MARK_VARIABLE: mark},
+                    file_actions=actions,
+                    setpgroup=0,
+                    setsigmask=[],
+                    setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+                )
+                orphans.began(pid, mark)
             ends = (from_app[0], to_app[1], output[0])
             for fd in ends:
                 os.set_blocking(fd, False)
@@ -112,14 +114,24 @@ class AppProcess:
         info = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if info is None:
             return
+        asyncio.get_running_loop().remove_reader(self._pidfd)
         # Before the process is reaped its number, and so its group's, cannot belong to another.
         self.send(signal.SIGKILL)
-        self._orphans.ended(self.pid)
-        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        asyncio.get_running_loop().remove_reader(self._pidfd)
-        os.close(self._pidfd)
         by_itself = info.si_code == os.CLD_EXITED
         ended = Exit(info.si_status, None) if by_itself else Exit(None, info.si_status)
+        self._ending = asyncio.get_running_loop().create_task(self._end(ended), name=f"end of process {self.pid}")
+
+    async def _end(self, ended: Exit) -> None:
+        """End what the process has left, then reap it and tell."""
+        try:
+            await self._orphans.ended(self.pid)
+        finally:
+            self._reaped(ended)
+
+    def _reaped(self, ended: Exit) -> None:
+        os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        os.close(self._pidfd)
+        self._orphans.reaped(self.pid)
         if not self.exited.done():
             self.exited.set_result(ended)
 

@@ -27,6 +27,8 @@ class _Way:
         self.blocked = False
         self.finished = False
         self.end_told = False
+        self.written = 0
+        self.delivered = 0
         self._both = both
         self._moving = False
 
@@ -52,6 +54,7 @@ class _Way:
                 self.queue.appendleft(data[self.credit :])
                 data = data[: self.credit]
             self.credit -= len(data)
+            self.delivered += len(data)
             reader.on_data(data)
             return True
         if self.blocked and not self.queue and self.credit > 0 and self.writer is not None:
@@ -96,25 +99,48 @@ class _Both:
 
 
 class LocalLoop:
-    """One end; made by `pair`. Satisfies `edge.Loop`."""
+    """One end; made by `pair`. Satisfies `edge.Loop`. `initiator`: the caller's end."""
 
-    def __init__(self, local: Addr, remote: Addr, both: _Both, out: _Way, back: _Way) -> None:
+    def __init__(self, loop_id: bytes, local: Addr, remote: Addr, both: _Both, out: _Way, back: _Way) -> None:
+        self.loop_id = loop_id
         self.local = local
         self.remote = remote
+        self.initiator = out is both.ways[0]
         self._both = both
         self._out = out
         self._back = back
 
     @classmethod
-    def pair(cls, caller: Addr, callee: Addr) -> tuple[LocalLoop, LocalLoop]:
+    def pair(cls, caller: Addr, callee: Addr, loop_id: bytes = b"") -> tuple[LocalLoop, LocalLoop]:
         """Return the caller's end and the callee's."""
         both = _Both()
         there, back = both.ways
-        return cls(caller, callee, both, there, back), cls(callee, caller, both, back, there)
+        ours = cls(loop_id, caller, callee, both, there, back)
+        return ours, cls(loop_id, callee, caller, both, back, there)
 
     def __repr__(self) -> str:
         state = "closed" if self._both.closed else "open"
         return f"LocalLoop({self.local.port}<>{self.remote.port}, {state}, {len(self._out.queue)} queued)"
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that were written at this end."""
+        return self._out.written
+
+    @property
+    def bytes_taken(self) -> int:
+        """Those of them that the other end got."""
+        return self._out.delivered
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes that this end got."""
+        return self._back.delivered
+
+    @property
+    def state(self) -> str:
+        """OPEN, CLOSING or CLOSED."""
+        return "CLOSED" if self._both.closed else "OPEN" if self._both.closing is None else "CLOSING"
 
     def attach(self, reader: LoopReader) -> None:
         """Name the reader; what arrived before is delivered at once."""
@@ -129,6 +155,7 @@ class LocalLoop:
         out = self._out
         if self._both.closed or out.finished:
             return True
+        out.written += len(data)
         out.queue.append(memoryview(data))
         out.move()
         out.blocked = bool(out.queue) or out.credit <= 0

@@ -100,7 +100,7 @@ class Loops(Protocol):
         """Return every loop."""
 
     async def add(self, app: str, remote: Addr) -> tuple[bytes, Addr]:
-        """Set a loop up for an app; return its id, empty within this node, and its local end. Raises Failure."""
+        """Set a loop up for an app; return its id and its local end. Raises Failure."""
 
     def close(self, loop_id: bytes) -> None:
         """Close a loop in order; raises Failure (NOT_FOUND)."""

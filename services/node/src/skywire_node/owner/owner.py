@@ -14,6 +14,7 @@ from skywire_common.trace import NOWHERE, Status
 from skywire_node.apps.host import AppHost, AppStatus
 from skywire_node.link.transport import Transport
 from skywire_node.link.transports import Transports
+from skywire_node.loops.local_loop import LocalLoop
 from skywire_node.loops.loops import Loops
 from skywire_node.loops.routed_loop import RoutedLoop
 from skywire_node.owner.views import (
@@ -109,21 +110,25 @@ class OwnersLoops:
         self._host = host
 
     def views(self) -> Sequence[LoopView]:
-        """Return every loop to another node."""
+        """Return every loop to another node, and each between two apps of this one as its caller sees it."""
         names = {id(app_loop.loop): name for name, app_loop in self._host.loops()}
-        return [_loop(loop, names.get(id(loop), loop.app)) for loop in self._loops.by_id.values()]
+        routed = [_loop(loop, names.get(id(loop), loop.app)) for loop in self._loops.by_id.values()]
+        return routed + [_local(loop, name) for name, loop in self._host.local_loops()]
 
     async def add(self, app: str, remote: Addr) -> tuple[bytes, Addr]:
-        """Set a loop up for an app that runs; return its id, empty within this node, and its local end."""
+        """Set a loop up for an app that runs; return its id and its local end."""
         loop = await self._host.add_loop(app, remote)
-        return loop.loop_id if isinstance(loop, RoutedLoop) else b"", loop.local
+        return loop.loop_id if isinstance(loop, RoutedLoop | LocalLoop) else b"", loop.local
 
     def close(self, loop_id: bytes) -> None:
         """Close a loop in order; raises Failure."""
-        self._find(loop_id).close()
+        local = self._local(loop_id)
+        (self._find(loop_id) if local is None else local).close()
 
     async def trace(self, loop_id: bytes, seconds: float, standby: bool) -> TraceView:
         """Ask the hops of a loop's route, and wait so long for the last answer; raises Failure."""
+        if self._local(loop_id) is not None:
+            raise Failure(ErrorCode.INVALID_ARGUMENT, "this loop is within this node: it has no route")
         loop = self._find(loop_id)
         routes = loop.offered if standby else loop.routes
         if routes is None:
@@ -154,6 +159,9 @@ class OwnersLoops:
             tuple(EventView(*event) for event in story.events),
             story.left_out,
         )
+
+    def _local(self, loop_id: bytes) -> LocalLoop | None:
+        return next((loop for _, loop in self._host.local_loops() if loop.loop_id == loop_id), None)
 
     def _find(self, loop_id: bytes) -> RoutedLoop:
         loop = self._loops.by_id.get(loop_id)
@@ -222,6 +230,25 @@ def _loop(loop: RoutedLoop, app: str) -> LoopView:
         reroutes=loop.reroutes,
         standby="" if loop.offered is None else "ready" if loop.offered.proved_at else "unproved",
         standby_routes=loop.offered.paths if loop.offered is not None else None,
+    )
+
+
+def _local(loop: LocalLoop, app: str) -> LoopView:
+    return LoopView(
+        loop_id=loop.loop_id,
+        local=loop.local,
+        remote=loop.remote,
+        app=app,
+        state=loop.state,
+        reason="",
+        initiator=True,
+        bytes_sent=loop.bytes_sent,
+        bytes_acknowledged=loop.bytes_taken,
+        bytes_received=loop.bytes_received,
+        bytes_resent=0,
+        round_trip=0.0,
+        routes=None,
+        reroutes=0,
     )
 
 
