@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
+from authority import Authority
 from contract.discovery import runner as discovery_runner
 from contract.discovery.targets import GrpcTarget, HttpTarget
 from contract.everything.__main__ import check, key_of
 from contract.everything.targets import deployed
+from skywire_cli.keygen import write_key_file
 from skywire_cli.testnet.network import Testnet
 from skywire_cli.testnet.plan import Topology, plan
 from skywire_common.curve import SecretKey
 from skywire_common.keys import PublicKey
+from skywire_common.runtime.config import TlsFiles
+from skywire_common.runtime.scope import Scope
+from skywire_transport_discovery.config import Settings
+from skywire_transport_discovery.service import start as start_discovery
 
 ROOT = Path(__file__).resolve().parents[2]
 GRPCURL = Path(sys.executable).parent / "grpcurl"
@@ -62,19 +69,57 @@ async def test_the_discoverys_cases_hold_on_a_testnet(testnet: Testnet) -> None:
         await target.close()
 
 
-async def test_the_grpcurl_lines_of_the_docs_work(testnet: Testnet) -> None:
-    [service] = [one for one in testnet.state.services if one.name == testnet.discovery.name]
-    lines = re.findall(r"(?m)^grpcurl (-plaintext .*)$", (ROOT / "docs" / "deploy.md").read_text())
-    assert len(lines) >= 5
-    for line in lines:
-        words = re.findall(r"'[^']*'|\S+", line.replace("127.0.0.1:7200", service.interfaces["grpc"]))
+def cookbook() -> tuple[str, list[str]]:
+    """Return the function that the cookbook's lines use, and its lines."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    block = page.partition("## Asking by hand")[2].partition("```sh\n")[2].partition("```")[0]
+    lines = [line for line in block.splitlines() if line]
+    assert lines[0].startswith("DISCOVERY=") and lines[1].startswith("b64() {")
+    return lines[1], lines[2:]
+
+
+async def test_every_line_of_the_cookbook_works(testnet: Testnet, tmp_path: Path) -> None:
+    function, lines = cookbook()
+    assert len(lines) >= 20
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("service")
+    write_key_file(tmp_path / "secret.key")
+    files = TlsFiles(certificate=certificate, key=key, ca=authority.ca)
+    settings = Settings(
+        secret_key_file=tmp_path / "secret.key",
+        database_url=f"sqlite+aiosqlite:///{tmp_path / 'discovery.db'}",
+        grpc_tls=files,
+    )
+    scope = Scope(structlog.get_logger("test"), 2.0)
+    sealed = (await start_discovery(settings, scope)).interfaces["grpc"]
+    for name, path in (("ca.crt", authority.ca), ("tls.crt", certificate), ("tls.key", key)):
+        (tmp_path / name).symlink_to(path)
+    first, second = testnet.nodes
+    known = {
+        "DISCOVERY": testnet.discovery.interfaces["grpc"],
+        "SETUP_NODE": testnet.setup_nodes[0].interfaces["grpc"],
+        "NODE": first.interfaces["control"],
+        "ADMIN": str(first.socket),
+        "KEY": first.public_key,
+        "OTHER_KEY": second.public_key,
+    }
+    environment = os.environ | known | {"PATH": f"{GRPCURL.parent}:{os.environ['PATH']}"}
+
+    async def run(line: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            GRPCURL,
-            *(word.strip("'") for word in words),
+            "bash",
+            "-c",
+            f"set -o pipefail\n{function}\n{line}",
+            cwd=tmp_path,
+            env=environment | ({"DISCOVERY": sealed} if "-cacert" in line else {}),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(60):
             out, err = await process.communicate()
-        assert process.returncode == 0, (line, err)
-        assert out.strip(), line
+        # A stream that `head` has seen enough of ends by its pipe.
+        assert process.returncode == 0 or "head" in line, (line, err)
+        assert out.strip(), (line, err)
+
+    await asyncio.gather(*map(run, lines))
+    await scope.close()
