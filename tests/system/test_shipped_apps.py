@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -123,6 +124,7 @@ async def bed() -> AsyncIterator[Bed]:
         return AppPlan(name, "1.0", port, command, args, auto_start=True)
 
     login = ("--user", "bob", "--password-file", str(place / "password"))
+    allowed = [word for entry in ("127.0.0.0/8", "localhost", "::1") for word in ("--allow", entry)]
     near = (
         app("forward", 0, "listen", f"{{node2}}:{FORWARD_PORT}", "--output", str(place / "forward.json")),
         app("ssh", SSH_PORT, "--authorized", str(place / "authorized"), "--shell", "/bin/sh"),
@@ -136,7 +138,7 @@ async def bed() -> AsyncIterator[Bed]:
     far = (
         app("forward", FORWARD_PORT, "serve", "--target", f"127.0.0.1:{service.echo}"),
         app("ssh", SSH_PORT, "--node", "{node1}", "--shell", "/bin/sh"),
-        app("socksproxy", SOCKS_PORT, "--allow", "127.0.0.0/8", "--allow", "localhost", "--deny", "127.0.0.9"),
+        app("socksproxy", SOCKS_PORT, *allowed, "--deny", "127.0.0.9"),
     )
     try:
         async with Testnet(plan(2, Topology.LINE, apps={0: near, 1: far}), place / "net", shape="2") as net:
@@ -209,13 +211,27 @@ async def test_curl_is_told_why_not(bed: Bed) -> None:
         pytest.skip("no curl")
     code, _ = await curl(bed, f"http://127.0.0.1:{bed.service.page}/", login="bob:wrong")
     assert code == 97
-    for target in ("127.0.0.9", "10.0.0.1", "[::1]"):
+    for target in ("127.0.0.9", "10.0.0.1", "[fd00::1]"):
         code, said = await curl(bed, f"http://{target}:{bed.service.page}/")
         assert (code, b"(2)" in said) == (97, True), said
     with closed_port() as port:
         code, said = await curl(bed, f"http://127.0.0.1:{port}/")
         assert (code, b"(5)" in said) == (97, True), said
     assert "is not allowed by this exit" in bed.log()
+
+
+async def test_curl_through_the_proxy_to_an_ipv6_address(bed: Bed) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    try:
+        server = await asyncio.start_server(page, "::1", 0)
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    try:
+        assert await curl(bed, f"http://[::1]:{server.sockets[0].getsockname()[1]}/") == (0, b"hello")
+    finally:
+        server.close()
+        await server.wait_closed()
 
 
 @pytest.mark.skipif(found() is None, reason="no Chromium on this machine: apt-get install chromium")
@@ -368,6 +384,11 @@ async def test_ssh_has_a_terminal_whose_size_follows(bed: Bed) -> None:
         os.write(master, b"tty && stty size\n")
         await until(b"33 77")
         assert b"/dev/pts/" in said
+        # As a terminal tells the program in it; ours is in none, so nobody else does.
+        termios.tcsetwinsize(master, (44, 111))
+        process.send_signal(signal.SIGWINCH)
+        os.write(master, b"until test \"$(stty size)\" = '44 111'; do sleep 0.05; done; echo fol''lowed\n")
+        await until(b"followed")
         os.write(master, b"trap 'echo chan''ged' INT; echo wai''ting; sleep 5\n")
         await until(b"waiting")
         os.write(master, b"\x03")  # a terminal's ^C

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from skywire_cli.conformance import run as kit
+from skywire_cli.conformance.peer import FAR
 from skywire_cli.conformance.run import CASES, REMOTE, Subject, Verdict
 from skywire_cli.main import cli
 from skywire_common.errors import LocalError
@@ -105,6 +106,27 @@ def test_an_app_of_the_sdk_passes() -> None:
     assert [result for result in results if result.verdict is not Verdict.PASS] == []
 
 
+def test_an_app_may_speak_first_in_the_write_that_takes_the_loop(tmp_path: Path) -> None:
+    greets = tmp_path / "greets.py"
+    greets.write_text(
+        WIKI.read_text().replace(
+            '    write_frame(SUCCESS, number, b"null")\n',
+            """    if kind in (SUCCESS, FAILURE):
+        continue
+    answer = struct.pack(">HBB", 6, SUCCESS, number) + b"null"
+    if kind == CONFIRM_LOOP:
+        local, remote = json.loads(body)
+        said = json.dumps({"addr": {"port": local["port"], "remote": remote}, "payload": "aGVsbG8="}).encode()
+        answer += struct.pack(">HBB", len(said) + 2, SEND, 0) + said
+    os.write(4, answer)
+""",
+        )
+    )
+    greets.chmod(0o755)
+    results = kit.run(subject(greets), ["confirm", "close"], jobs=2)
+    assert [result for result in results if result.verdict is not Verdict.PASS] == []
+
+
 # Every case starts the app anew: some seconds for each.
 @pytest.mark.parametrize(
     ("program", "arguments"),
@@ -115,7 +137,7 @@ def test_an_app_of_the_sdk_passes() -> None:
         pytest.param("skywire-filecopy", ("send", str(WIKI), "{remote}"), marks=pytest.mark.slow),
         pytest.param("skywire-forward", ("serve", "--target", "127.0.0.1:9"), marks=pytest.mark.slow),
         pytest.param("skywire-socksproxy", (), marks=pytest.mark.slow),
-        pytest.param("skywire-ssh", (), marks=pytest.mark.slow),
+        pytest.param("skywire-ssh", ("--node", str(FAR)), marks=pytest.mark.slow),
         pytest.param("skywire-ssh-client", ("--socket", "sock"), marks=pytest.mark.slow),
         pytest.param("skywire-chat", ("--listen", "127.0.0.1:0"), marks=pytest.mark.slow),
     ],

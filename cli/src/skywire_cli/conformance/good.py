@@ -6,6 +6,7 @@ import json
 import random
 import signal
 import time
+from collections.abc import Callable
 
 from skywire_common import appframes
 from skywire_common.appframes import FrameType, LoopAddr
@@ -94,10 +95,9 @@ def loops_at_once(peer: Peer) -> str:
     peer.needs_port()
     peer.start()
     loops = [LoopAddr(APP_PORT, Addr(FAR, FAR_PORT + number)) for number in range(LOOPS)]
-    asked = []
-    for loop in loops:
-        peer.opened(loop)
-        asked.append(peer.begin(FrameType.CONFIRM_LOOP, appframes.encode_confirm(Addr(OWN, APP_PORT), loop.remote)))
+    asked = [
+        peer.begin(FrameType.CONFIRM_LOOP, appframes.encode_confirm(Addr(OWN, APP_PORT), loop.remote)) for loop in loops
+    ]
     one_by_one = False
     for index, number in enumerate(asked):
         try:
@@ -264,24 +264,13 @@ def slow_reader(peer: Peer) -> str:
 def refused_dial(peer: Peer) -> str:
     number, _ = dial(peer)
     peer.reply(number, FrameType.FAILURE, b"PORT_CLOSED: no app has port 10 [phase=confirm retryable=yes]")
-    try:
-        peer.pump(lambda: False, peer.quiet)
-    except Ended:
-        ends(peer)
-        return f"it ends with exit code {peer.app.exit}"
-    return "it goes on"
+    return _goes_on_or_ends(peer, lambda: None)
 
 
 @CASES.case("a loop that it dialled is closed at once", "The frames, 6")
 def closed_dial(peer: Peer) -> str:
     loop = peer.accept_dial(*dial(peer))
-    try:
-        peer.close(loop)
-        peer.pump(lambda: False, peer.quiet)
-    except Ended:
-        ends(peer)
-        return f"it ends with exit code {peer.app.exit}"
-    return "it goes on"
+    return _goes_on_or_ends(peer, lambda: peer.close(loop))
 
 
 @CASES.case("after SIGTERM it ends by itself", "How a node runs an app")
@@ -314,6 +303,17 @@ def _read_slowly(peer: Peer) -> None:
             peer.app.wait(time.monotonic() + peer.quiet)
         except TimeoutError:
             return
+
+
+def _goes_on_or_ends(peer: Peer, act: Callable[[], None]) -> str:
+    """Do something to an app that dials, and say what it does then: both are its right."""
+    try:
+        act()
+        peer.pump(lambda: False, peer.quiet)
+    except Ended:
+        ends(peer)
+        return f"it ends with exit code {peer.app.exit}"
+    return "it goes on"
 
 
 def _goes_on(peer: Peer) -> str:

@@ -64,6 +64,7 @@ class Peer:
         self._out = bytearray()
         self._writing = False
         self._asked: dict[int, FrameType] = {}
+        self._offered: dict[int, LoopAddr] = {}
         self._answers: dict[int, tuple[int, bytes]] = {}
         self._unanswered: dict[int, FrameType] = {}
         self._next_id = 0
@@ -108,6 +109,9 @@ class Peer:
             number = self._next_id
             self._next_id = (self._next_id + 1) % appframes.REQUEST_IDS
         self._asked[number] = kind
+        if kind is FrameType.CONFIRM_LOOP:
+            local, remote = appframes.decode_confirm(body)
+            self._offered[number] = LoopAddr(local.port, remote)
         self.frame(kind, number, body)
         return number
 
@@ -129,7 +133,7 @@ class Peer:
         self.needs_port()
         remote = Addr(FAR, far_port)
         taken, _ = self.ask(FrameType.CONFIRM_LOOP, appframes.encode_confirm(Addr(OWN, APP_PORT), remote), number)
-        return self.opened(LoopAddr(APP_PORT, remote)) if taken else None
+        return LoopAddr(APP_PORT, remote) if taken else None
 
     def needs_port(self) -> None:
         """Skip a case that offers loops."""
@@ -264,6 +268,10 @@ class Peer:
                 raise Broken(
                     f"its success for {_name(asked)} has the body {body[:80]!r}; it is null or empty"
                 ) from None
+            if number in self._offered:
+                # Now, not when the case hears of it: an app may speak first, and in the same write.
+                self.opened(self._offered[number])
+        self._offered.pop(number, None)
         self._answers[number] = (kind, body)
 
     def _requested(self, kind: FrameType, number: int, body: bytes) -> None:

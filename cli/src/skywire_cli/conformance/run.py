@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from skywire_common.app_rules import is_word
 from skywire_common.errors import LocalError
 
 from skywire_cli.conformance import bad, good
@@ -17,7 +18,9 @@ from skywire_cli.conformance.cases import FAR_PORT, Case, no_crash
 from skywire_cli.conformance.peer import FAR, Broken, Peer, Skipped
 from skywire_cli.conformance.process import AppUnderTest, Ended
 
-_FILE = re.compile(r"(?P<app>[A-Za-z0-9_][A-Za-z0-9._-]*?)\.v(?P<version>[0-9][A-Za-z0-9._-]*)")
+_FILE = re.compile(r"(?P<app>.+?)\.v(?P<version>[0-9].*)", re.ASCII)
+# In a file's name, what an app's name cannot have.
+_NO_WORD = re.compile(r"^[^A-Za-z0-9]+|[^A-Za-z0-9_.-]", re.ASCII)
 # In the order of the report.
 CASES: tuple[Case, ...] = (*good.CASES, *bad.CASES)
 # What an app's arguments may say in place of an address to dial.
@@ -71,10 +74,10 @@ def identified(subject: Subject) -> Subject:
     if subject.name and subject.version:
         return subject
     match = _FILE.fullmatch(subject.program.name)
-    if match is not None:
+    if match is not None and is_word(match["app"]) and is_word(match["version"]):
         return _named(subject, subject.name or match["app"], subject.version or match["version"])
-    stem = re.sub(r"[^A-Za-z0-9._-]", "-", subject.program.stem).lstrip(".-") or "app"
-    guessed = _named(subject, subject.name or stem, subject.version or "1.0")
+    stem = _NO_WORD.sub("-", subject.program.stem).lstrip("-")
+    guessed = _named(subject, subject.name or (stem if is_word(stem) else "app"), subject.version or "1.0")
     peer = guessed.start()
     try:
         said = peer.start()
@@ -83,9 +86,7 @@ def identified(subject: Subject) -> Subject:
         return guessed
     finally:
         peer.app.close()
-    fits = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", said.app_name) and re.fullmatch(
-        r"[A-Za-z0-9._-]+", said.app_version
-    )
+    fits = is_word(said.app_name) and is_word(said.app_version)
     return _named(subject, said.app_name, said.app_version) if fits and not subject.name else guessed
 
 
