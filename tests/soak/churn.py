@@ -10,6 +10,7 @@ The second node is the one that is killed and stopped; all other processes live 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import secrets
 import shutil
@@ -203,9 +204,21 @@ async def soak(seconds: float, seed: int) -> list[str]:
             wrong += [f"{name}: {what}" for what in late.grown(early)]
         if not churn.ends["arrived"]:
             wrong.append("no loop carried anything")
+        wrong += complaints(net)
         if wrong:
             keep_logs(net, seed)
         return wrong
+
+
+def complaints(net: Bed) -> list[str]:
+    """Return what processes logged as errors of their own: an exception that no code handled, whatever came of it."""
+    found = []
+    for service in net.net.services:
+        for line in service.log.splitlines():
+            if '"level":"error"' in line or '"level":"critical"' in line:
+                said = json.loads(line)
+                found.append(f"{service.name}: {said['event']} {said.get('exception', '')[-300:]}")
+    return found
 
 
 def keep_logs(net: Bed, seed: int) -> None:

@@ -12,7 +12,6 @@ from system.bed import AT_ONCE, LEASE, MB, Bed, bed, until
 pytestmark = pytest.mark.system
 SOURCE, TARGET = 0, 3
 DIAMOND = (Link(0, 1), Link(1, 3), Link(0, 2), Link(2, 3))
-BIG = 100 * MB
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,8 @@ async def test_the_node_in_use_dies_without_a_setup_node_and_the_transfer_goes_o
 
 async def test_a_source_that_restarts_is_noticed_at_once_and_dials_again(diamond: Bed) -> None:
     await diamond.whole()
-    transfer = diamond.send(SOURCE, TARGET, BIG)
+    # It goes on until its node dies, however long a second pair of routes takes.
+    transfer = diamond.pulse(SOURCE, TARGET, 100_000, 0.002)
     await ready(diamond)
     await transfer.until_got(MB)
     await diamond.nodes[SOURCE].kill()

@@ -8,6 +8,7 @@ import pytest
 from planes import Net, Sink
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
+from skywire_node.edge import Loop
 from skywire_node.loops import loops as loops_module
 from skywire_node.loops.loop_setup import Wanted
 
@@ -44,6 +45,43 @@ async def test_an_abort_tells_the_other_end_why_and_frees_the_rules() -> None:
         await other.closed.wait()
         assert other.reason is not None and "the app crashed" in str(other.reason)
         await net.until(lambda: net.rules() == [0, 0, 0])
+
+
+class Leaving(Sink):
+    """What a session does for an app that has left: it hands over what the loop had no room for, then closes."""
+
+    def __init__(self, loop: Loop, held: list[bytes]) -> None:
+        super().__init__(loop)
+        self.held = held
+
+    def on_writable(self) -> None:
+        while self.held:
+            if not self.loop.write(self.held.pop(0)):
+                return
+        self.loop.close()
+
+
+async def test_draining_waits_for_bytes_that_a_loop_had_no_room_for_and_tells_the_others_why_they_end() -> None:
+    async with Net(2, seed=44) as net:
+        near, far = await net.loop(0, 1)
+        other, other_far = await net.loop(0, 1)
+        sent = net.random.randbytes(6_000_000)
+        held = [sent[at : at + 48_000] for at in range(0, len(sent), 48_000)]
+        leaving = Leaving(near, held)
+        near.attach(leaving)
+        other.attach(Sink(other))
+        while near.write(held.pop(0)):
+            pass
+        draining = asyncio.create_task(net.planes[0].loops.drain())
+        got, told = Sink(far), Sink(other_far)
+        other_far.attach(told)
+        await told.closed.wait()
+        assert told.reason is not None and told.reason.code is ErrorCode.STOPPING
+        far.attach(got)
+        await got.closed.wait()
+        await draining
+        assert got.got == sent
+        assert got.reason is None
 
 
 async def test_a_port_without_an_app_is_refused_and_leaves_nothing_with_the_initiator() -> None:

@@ -303,9 +303,13 @@ class Loops:
         log.info("loop closed", loop_id=loop.loop_id.hex(), setup_id=loop.routes.setup_id.hex(), reason=said)
 
     async def drain(self) -> None:
-        """Close every loop in order, saying why, and wait until all are over."""
+        """Close every loop in order, saying why, and wait until all are over.
+
+        One that had no room for its app's last bytes is left to the session that holds them: it closes after them.
+        """
         for loop in list(self.by_id.values()):
-            loop.close(Failure(ErrorCode.STOPPING, "the node is stopping"), deliver=True)
+            if not loop.endpoint.sending.blocked:
+                loop.close(Failure(ErrorCode.STOPPING, "the node is stopping"), deliver=True)
         while self.by_id:
             await self._one_over.wait()
             self._one_over.clear()
