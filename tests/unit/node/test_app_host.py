@@ -232,7 +232,7 @@ async def test_specs_that_contradict_each_other_are_refused(world: World) -> Non
         world.make(AppSpec("a", "1", port=10), AppSpec("b", "1", port=10))
     with pytest.raises(LocalError, match="twice"):
         world.make(AppSpec("a", "1"), AppSpec("a", "2"))
-    with pytest.raises(LocalError, match="name"):
+    with pytest.raises(Failure, match="name"):
         world.make(AppSpec("../a", "1"))
     with pytest.raises(Failure, match="reserved"):
         world.make(AppSpec("a", "1", port=1))

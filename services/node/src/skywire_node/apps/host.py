@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from skywire_common import disk
-from skywire_common.app_rules import KEY_VARIABLE, NAME_VARIABLE, VERSION_VARIABLE
+from skywire_common.app_rules import KEY_VARIABLE, NAME_VARIABLE, VERSION_VARIABLE, check_word
 from skywire_common.errors import ErrorCode, Failure, FailureFields, LocalError
 from skywire_common.keys import Addr, PublicKey
 from structlog.typing import FilteringBoundLogger
@@ -29,7 +28,6 @@ from skywire_node.routing.leases import SETUP_ID_SIZE
 
 # How long an orphan that has ended by itself may stand in the system's table of processes.
 SWEEP_S = 10.0
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -87,8 +85,8 @@ class AppHost:
         if len({spec.app for spec in specs}) < len(specs):
             raise LocalError("an app is configured twice")
         for spec in specs:
-            if not _NAME.fullmatch(spec.app) or not _NAME.fullmatch(spec.version):
-                raise LocalError(f"{spec.app!r} version {spec.version!r} cannot be part of a file's name")
+            check_word(spec.app)
+            check_word(spec.version)
             if spec.port:
                 check_configured(spec.port, spec.app)
         self.public_key = public_key
