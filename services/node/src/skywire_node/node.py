@@ -22,7 +22,7 @@ from skywire_common.keys import PublicKey
 from skywire_common.rpc.beside import listen_beside
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
-from skywire_common.rpc.server import RpcServer
+from skywire_common.rpc.server import UNIX, RpcServer
 from skywire_common.runtime import logging, metrics
 from skywire_common.runtime.config import Peer
 from skywire_common.runtime.listening import listening
@@ -237,13 +237,11 @@ class Node:
         )
         server.add(node_admin_pb2_grpc.add_NodeAdminServicer_to_server, owners, admin.SERVICE)
         server.add_process(NAME, NAME)
-        admin_socket = _place_for(settings.interfaces.admin)
-        self._interfaces |= await listen_beside(server, settings.interfaces.health, None)
-        self._interfaces["admin"] = await server.listen(f"unix:{admin_socket}")
+        self._interfaces |= await listen_beside(server, settings.interfaces.health, settings.interfaces.admin)
         self._interfaces["control"] = await server.listen(settings.interfaces.control, settings.interfaces.control_tls)
         self._interfaces["metrics"] = shown.address
         await server.start()
-        scope.defer(lambda: self._stop_serving(server, admin_socket))
+        scope.defer(lambda: self._stop_serving(server))
         server.serving(admin.SERVICE, yes=True)
         server.serving(control.SERVICE, yes=True)
         if settings.interfaces.admin_remote is not None:
@@ -252,9 +250,10 @@ class Node:
             )
             scope.defer(lambda: remote.stop(0))
 
-    async def _stop_serving(self, server: RpcServer, admin_socket: Path) -> None:
+    async def _stop_serving(self, server: RpcServer) -> None:
         await server.stop(self._scope.grace)
-        await asyncio.to_thread(admin_socket.unlink, missing_ok=True)
+        socket = Path(self._interfaces["admin"].removeprefix(UNIX))
+        await asyncio.to_thread(socket.unlink, missing_ok=True)
 
     def _presence(self) -> Presence:
         shown = self._settings.interfaces
@@ -336,13 +335,6 @@ class Node:
             ready=lambda: self.summary().state == "READY",
             apps=lambda: Counter(status.state.value for status in self.apps.statuses()),
         )
-
-
-def _place_for(socket: Path) -> Path:
-    """Return the whole path of a socket, whose directory exists."""
-    whole = socket.absolute()
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    return whole
 
 
 async def start(settings: NodeSettings, scope: Scope, *, adopts: bool = False) -> Ready:
