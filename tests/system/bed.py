@@ -22,6 +22,7 @@ from skywire_cli.testnet.plan import AppPlan, Link, Plan
 from skywire_cli.testnet.process import Service
 from skywire_cli.testnet.state import Status
 from skywire_common.errors import Failure
+from skywire_common.keys import Addr
 
 APP = Path(__file__).parent.parent / "apps" / "remote.py"
 NAME = "remote"
@@ -239,6 +240,19 @@ async def until(holds: Callable[[], Awaitable[bool]], within: float, what: str) 
                 await asyncio.sleep(_POLL)
     except TimeoutError:
         raise AssertionError(f"not within {within:.0f} s: {what}") from None
+
+
+async def dialled(near: Node, far: Node, app: str, port: int, within: float) -> None:
+    """Wait until the owner of one node can have its app dial the other: all that a loop needs is there."""
+
+    async def open_() -> bool:
+        try:
+            await near.admin.add_loop(app, Addr(far.key, port))
+        except Failure:
+            return False
+        return True
+
+    await until(open_, within, f"a loop from {near.name} to {far.name}")
 
 
 async def wait_for_log(service: Service, text: str, start: int = 0) -> None:

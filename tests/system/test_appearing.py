@@ -18,8 +18,7 @@ from skywire_cli.keygen import write_key_file
 from skywire_cli.testnet.network import Testnet
 from skywire_cli.testnet.plan import AppPlan, Topology, plan
 from skywire_common.errors import Failure
-from skywire_common.keys import Addr
-from system.bed import until
+from system.bed import dialled
 
 pytestmark = pytest.mark.system
 DEADLINE = 90
@@ -124,14 +123,6 @@ async def test_they_recover_in_any_order_of_appearing(net: Testnet, order: tuple
             await net.nodes[net.nodes.index(node)].admin.summary()  # type: ignore[arg-type]
     await net.connected(DEADLINE)
     near, far = net.nodes
-
-    async def dialled() -> bool:
-        try:
-            await near.admin.add_loop("helloworld", Addr(far.key, PORT))
-        except Failure:
-            return False
-        return True
-
-    await until(dialled, DEADLINE, "a loop through all that appeared")
+    await dialled(near, far, "helloworld", PORT, DEADLINE)
     for loop in await near.admin.loops():
         await near.admin.close_loop(loop.loop_id)

@@ -16,9 +16,8 @@ from skywire_cli.testnet.network import Node, Testnet
 from skywire_cli.testnet.plan import AppPlan, Link, Plan
 from skywire_cli.testnet.process import Service
 from skywire_common.errors import Failure
-from skywire_common.keys import Addr
 from skywire_common.rpc.client import RpcChannel
-from system.bed import until
+from system.bed import dialled, until
 
 pytestmark = pytest.mark.system
 DEADLINE = 60
@@ -68,15 +67,7 @@ async def net(tmp_path: Path) -> AsyncIterator[Testnet]:
 
 async def test_a_network_of_tls_sets_loops_up_and_is_well(net: Testnet) -> None:
     near, far = net.nodes
-
-    async def dialled() -> bool:
-        try:
-            await near.admin.add_loop("helloworld", Addr(far.key, PORT))
-        except Failure:
-            return False
-        return True
-
-    await until(dialled, DEADLINE, "a loop where everybody speaks TLS")
+    await dialled(near, far, "helloworld", PORT, DEADLINE)
     (loop,) = await near.admin.loops()
     assert loop.state == "OPEN"
     (transport,) = await near.admin.transports()

@@ -19,6 +19,7 @@ from skywire_apps.report import Report
 from skywire_common.errors import DecodeError, Failure
 from skywire_common.keys import PublicKey
 from unit.app.node_side import Attached, Node
+from unit.waiting import until
 
 ANN, BOB = PublicKey(b"\x02" + bytes(range(32))), PublicKey(b"\x03" + bytes(range(32)))
 ID = "0123456789abcdef" * 2
@@ -146,11 +147,7 @@ class Chat:
         self.news.set()
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not is_so():
-                self.news.clear()
-                if not is_so():
-                    await self.news.wait()
+        await until(self.news, is_so)
 
     def states(self, contact: PublicKey) -> list[str]:
         return [entry.state.name for entry in self.store.page(str(contact), None, 200) if entry.mine]

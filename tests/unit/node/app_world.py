@@ -20,6 +20,7 @@ from skywire_node.apps.run import AppSpec, AppState
 from skywire_node.edge import Loop
 from skywire_node.loops.local_loop import LocalLoop
 from skywire_node.routing.flow import Flow
+from unit.waiting import until
 
 KEY = PublicKey(b"\x02" + bytes(range(32)))
 
@@ -114,11 +115,7 @@ class World:
         target.chmod(target.stat().st_mode | stat.S_IXUSR)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
-            while not is_so():
-                self.news.clear()
-                if not is_so():
-                    await self.news.wait()
+        await until(self.news, is_so)
 
     async def until_state(self, name: str, state: AppState) -> None:
         assert self.host is not None

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from skywire_cli.demo.hops import nodes_of, rules_of
 from skywire_cli.demo.outcome import Outcome, Sent
+from skywire_cli.demo.steps import Steps
 from skywire_cli.failures import CliError
 from skywire_cli.output import size
 from skywire_cli.testnet.network import Node, Testnet
 
 if TYPE_CHECKING:
     from skywire.node.v1 import node_admin_pb2 as pb
-
-    from skywire_cli.demo.run import Steps
 
 _POLL = 0.02
 _STANDBY_TIMEOUT = 20.0

@@ -48,7 +48,8 @@ def demo(mebibytes: int, pings: int, nodes: int, topology: str, directory: Path 
     Every process is real. Nothing stays behind, also after Ctrl-C.
     """
     from skywire_cli.demo.outcome import Outcome, checks
-    from skywire_cli.demo.run import Steps, run
+    from skywire_cli.demo.run import run
+    from skywire_cli.demo.steps import Steps
 
     breaks = topology == Topology.DIAMOND
     if breaks and mebibytes < LEAST_TO_BREAK:

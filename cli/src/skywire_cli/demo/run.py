@@ -9,23 +9,21 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import click
-
 from skywire_cli.demo.breaking import Transfer, kill_setup_node, until_standby
 from skywire_cli.demo.files import NET, check_room, look_at, make_file, workplace
 from skywire_cli.demo.outcome import Outcome, Sent
+from skywire_cli.demo.steps import Steps
 from skywire_cli.failures import CliError
 from skywire_cli.output import size
 from skywire_cli.testnet.command import printed_by, stop_on_signals
 from skywire_cli.testnet.identity import ProcessId
 from skywire_cli.testnet.network import Node, Testnet
 from skywire_cli.testnet.plan import AppPlan, Plan, Topology, links
-from skywire_cli.testnet.state import State, Status
+from skywire_cli.testnet.state import Status
 
 FILECOPY_PORT = 11
 HELLOWORLD_PORT = 12
@@ -53,40 +51,6 @@ IDLE_LIMIT = 30.0
 SETTLE_TIMEOUT = 40.0
 _POLL = 0.05
 _LINES_SHOWN = 5
-
-
-class Steps:
-    """Say what happens while it happens."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._live = not quiet and sys.stdout.isatty()
-        self._started = time.monotonic()
-        self._seen: set[tuple[str, bool]] = set()
-
-    def say(self, text: str) -> None:
-        """Print one finished step."""
-        if not self._quiet:
-            clear = "\r\033[K" if self._live else ""
-            click.echo(f"{clear}{time.monotonic() - self._started:6.1f} s  {text}")
-
-    def services(self, state: State) -> None:
-        """Print each process when it is ready, and each node again when all its links are up."""
-        if state.status is not Status.STARTING:
-            return
-        for service in state.services:
-            linked = bool(service.links) and service.links_up == service.links
-            if service.status is Status.READY and (service.name, False) not in self._seen and service.process:
-                self._seen.add((service.name, False))
-                self.say(f"  {service.name} ready: pid {service.process.pid}, key {service.public_key[:16]}…")
-            if linked and (service.name, True) not in self._seen:
-                self._seen.add((service.name, True))
-                self.say(f"  {service.name} linked to {service.links} of {service.links} neighbours")
-
-    def progress(self, text: str) -> None:
-        """Show how far a step is, on a terminal."""
-        if self._live:
-            click.echo(f"\r\033[K{time.monotonic() - self._started:6.1f} s  {text}", nl=False)
 
 
 async def run(outcome: Outcome, nodes: int, directory: Path | None, keep: bool, steps: Steps) -> None:
