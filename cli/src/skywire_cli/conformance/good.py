@@ -7,7 +7,6 @@ import random
 import signal
 import time
 from collections.abc import Callable
-from collections.abc import Callable
 
 from skywire_common import appframes
 from skywire_common.appframes import FrameType, LoopAddr
@@ -304,17 +303,6 @@ def _read_slowly(peer: Peer) -> None:
             peer.app.wait(time.monotonic() + peer.quiet)
         except TimeoutError:
             return
-
-
-def _goes_on_or_ends(peer: Peer, act: Callable[[], None]) -> str:
-    """Do something to an app that dials, and say what it does then: both are its right."""
-    try:
-        act()
-        peer.pump(lambda: False, peer.quiet)
-    except Ended:
-        ends(peer)
-        return f"it ends with exit code {peer.app.exit}"
-    return "it goes on"
 
 
 def _goes_on_or_ends(peer: Peer, act: Callable[[], None]) -> str:
