@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ from skywire_apps.exit_wire import LENGTH_SIZE, MAX_DATAGRAM, Refused
 from skywire_apps.mux.channel import Duplex
 from skywire_apps.names import Names
 from skywire_apps.socks import Target
+from skywire_apps.together import until_one_ends
 
 QUEUE = 256
 MAX_PEERS = 1_024
@@ -82,24 +83,11 @@ async def read_packed(stream: Duplex) -> tuple[Target, bytes]:
     return socks.parse_packed(await stream.readexactly(size))
 
 
-async def _until_one_ends(idle: float, outbox: Outbox, *works: Any) -> None:
+async def _until_one_ends(idle: float, outbox: Outbox, *works: Coroutine[Any, Any, None]) -> None:
     """Run all until one ends or nothing was heard for `idle` s (0: no limit); the others end with it."""
-    loop = asyncio.get_running_loop()
-    tasks = {asyncio.ensure_future(work) for work in works}
-    done: set[asyncio.Future[Any]] = set()
-    try:
-        while not done:
-            left = outbox.heard + idle - loop.time()
-            if idle and left <= 0:
-                return
-            done, _ = await asyncio.wait(tasks, timeout=left if idle else None, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        with suppress(IncompleteRead):
-            task.result()
+    now = asyncio.get_running_loop().time
+    with suppress(IncompleteRead):
+        await until_one_ends(*works, left=(lambda: outbox.heard + idle - now()) if idle else None)
 
 
 async def associate(

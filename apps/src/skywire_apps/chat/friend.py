@@ -22,6 +22,7 @@ from skywire_apps.chat import wire
 from skywire_apps.chat.store import Entry, Store
 from skywire_apps.chat.wire import Asking, Delivered, Message, Read, Refused, Said, State
 from skywire_apps.relay import explain
+from skywire_apps.together import until_one_ends
 
 PORT = 1
 DIAL_TIMEOUT_S = 60.0
@@ -116,17 +117,11 @@ class Friend:
         news.set()
         if len(self._streams) == 1:
             self._outside.changed(self.key)
-        directions = [asyncio.ensure_future(self._listen(stream)), asyncio.ensure_future(self._tell(stream, news))]
         try:
-            done, _ = await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
+            await until_one_ends(self._listen(stream), self._tell(stream, news))
         finally:
-            for task in directions:
-                task.cancel()
-            await asyncio.gather(*directions, return_exceptions=True)
             del self._streams[stream]
             self._over()
-        for task in done:
-            task.result()
 
     # Within.
 

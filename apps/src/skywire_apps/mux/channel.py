@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from skywire_app import Addr, Failure, IncompleteRead, Stream
 from skywire_app.connection import News
@@ -12,6 +12,7 @@ from skywire_app.stream import End
 from skywire_common.errors import DecodeError, ErrorCode
 
 from skywire_apps.mux.core import Lane, Lanes, check
+from skywire_apps.together import until_one_ends
 
 # A writer should wait while more than this is unsent.
 HIGH_WATER = 128 << 10
@@ -157,7 +158,7 @@ class Mux:
         """
         failure = Failure(ErrorCode.CLOSED, "the loop that carried this connection has ended")
         try:
-            await _first_ends(self._read(taken, first), self._write(), self._unused())
+            await until_one_ends(self._read(taken, first), self._write(), self._unused())
         except Failure as broken:
             failure = broken
             raise
@@ -191,16 +192,3 @@ class Mux:
         while self._lanes.lanes or self._opened != before:
             before = self._opened
             await asyncio.sleep(self._linger)
-
-
-async def _first_ends(*works: Coroutine[Any, Any, None]) -> None:
-    """Run all until one ends, and end the others; raises what it raised."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
