@@ -16,9 +16,9 @@ from skywire_apps.together import until_one_ends
 
 # A writer should wait while more than this is unsent.
 HIGH_WATER = 128 << 10
-# Bytes for the loop at once: then the lanes take turns anew.
-BURST = 256 << 10
 CHUNK = 64 << 10
+# Bytes for the loop at once: what a lane says next waits behind no more than these, and what the loop itself holds.
+BURST = 64 << 10
 # How long what was said last may take when a channel closes in the middle; a reader may stand still for good.
 LAST_WORDS_S = 10.0
 
