@@ -247,7 +247,7 @@ async def test_a_browser_through_the_proxy_by_a_name_that_only_the_exit_looks_up
         loops = await bed.net.nodes[0].admin.loops()
         assert len([loop for loop in loops if loop.app == "browse"]) == 1
         await shown.ask("Page.navigate", url=f"http://127.0.0.9:{bed.service.page}/")
-        await shown.until("document.body.innerText.includes('ERR_SOCKS_CONNECTION_FAILED')")
+        await shown.until("document.body?.innerText.includes('ERR_SOCKS_CONNECTION_FAILED')")
 
 
 @contextmanager
