@@ -15,8 +15,7 @@ from skywire_common.runtime.service import Ready, Scope
 
 from skywire_transport_discovery.config import Settings
 from skywire_transport_discovery.feed import Feed
-from skywire_transport_discovery.http.app import make_app
-from skywire_transport_discovery.http.server import Counted, serve
+from skywire_transport_discovery.http.server import App, Counted, Later, serve
 from skywire_transport_discovery.limits import Quotas
 from skywire_transport_discovery.readings import expose
 from skywire_transport_discovery.registry import Registry
@@ -86,8 +85,14 @@ async def start(settings: Settings, scope: Scope) -> Ready:
     scope.spawn(upkeep.prune(), "prune")
     if database.dialect == "postgresql":
         scope.spawn(upkeep.listen(url), "listen")
-    app = make_app(registry, quotas, lambda: upkeep.problem, collected)
-    http = await serve(Counted(app, collected), settings.interfaces.http, settings.grace_s, settings.http_tls)
+
+    def make_http() -> App:
+        from skywire_transport_discovery.http.app import make_app
+
+        return make_app(registry, quotas, lambda: upkeep.problem, collected)
+
+    app = Counted(Later(make_http), collected)
+    http = await serve(app, settings.interfaces.http, settings.grace_s, settings.http_tls)
     interfaces["http"] = http.address
     scope.defer(http.close)
     # Last deferred, first closed: no new calls while the rest goes on until those under way are answered.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, make_url
 
+from skywire_transport_discovery.store import schema
+
 if TYPE_CHECKING:
     from skywire_transport_discovery.store.postgres import Postgres
     from skywire_transport_discovery.store.sqlite import Sqlite
@@ -76,6 +78,7 @@ class Database:
 
 def _backend(url: URL) -> Sqlite | Postgres:
     """Load one driver: the other's would cost a tenth of a start."""
+    schema.of_dialect(url.get_backend_name())
     if url.get_backend_name() == "sqlite":
         from skywire_transport_discovery.store.sqlite import Sqlite
 
