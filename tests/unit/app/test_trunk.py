@@ -161,23 +161,50 @@ async def test_loops_and_connections_of_one_node_are_bounded(bed: Bed, monkeypat
             await ask(await open_ones.enter_async_context(trunks[2].stream()), bed.request)
 
 
-async def test_what_nobody_takes_is_dropped_after_a_while(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "LAST_WORDS_S", 0.05)
-    stands_still = asyncio.Event()
+@asynccontextmanager
+async def standing_still() -> AsyncIterator[Request]:
+    """Run a server that takes connections and reads nothing; gives the request for it."""
+    goes_on = asyncio.Event()
 
     async def stand_still(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await stands_still.wait()
+        await goes_on.wait()
         writer.close()
 
     server = await asyncio.start_server(stand_still, "127.0.0.1", 0)
-    async with bed.far(), bed.trunk() as trunk:
+    try:
+        yield Request(Do.CONNECT, "127.0.0.1", server.sockets[0].getsockname()[1])
+    finally:
+        goes_on.set()
+        server.close()
+
+
+async def test_what_nobody_takes_is_dropped_after_a_while(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "LAST_WORDS_S", 0.05)
+    async with standing_still() as request, bed.far(), bed.trunk() as trunk:
         async with trunk.stream() as stream:
-            await ask(stream, Request(Do.CONNECT, "127.0.0.1", server.sockets[0].getsockname()[1]))
+            await ask(stream, request)
             stream.write(bytes(30 << 20))
         async with trunk.stream() as stream:
             await echoed(stream, bed.request)
-    stands_still.set()
-    server.close()
+
+
+async def test_who_is_cancelled_waits_for_nobody(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_module, "LAST_WORDS_S", 1_000.0)
+    written = asyncio.Event()
+
+    async def write(trunk: Trunk, request: Request) -> None:
+        async with trunk.stream() as stream:
+            await ask(stream, request)
+            stream.write(bytes(30 << 20))
+            written.set()
+            await stream.drain()
+
+    async with standing_still() as request, bed.far(), bed.trunk() as trunk:
+        writing = asyncio.create_task(write(trunk, request))
+        await asyncio.wait_for(written.wait(), 20)
+        writing.cancel()
+        await asyncio.wait({writing}, timeout=20)
+        assert writing.cancelled()
 
 
 async def test_who_speaks_and_is_no_exit_breaks_the_loop(bed: Bed) -> None:

@@ -123,10 +123,14 @@ class Channel:
                 while not lane.over:
                     await self._news.wait()
         except TimeoutError:
-            self._lanes.drop(lane)
+            self.drop()
         except asyncio.CancelledError:
-            self._lanes.drop(lane)
+            self.drop()
             raise
+
+    def drop(self) -> None:
+        """Break off both directions, whatever was written."""
+        self._lanes.drop(self._lane)
 
 
 class Mux:

@@ -34,8 +34,11 @@ class Trunk:
         channel = (await self._loop()).open()
         try:
             yield channel
-        finally:
-            await channel.close()
+        except BaseException:
+            # Nobody has last words: the app ends, or there was no connection.
+            channel.drop()
+            raise
+        await channel.close()
 
     async def __aenter__(self) -> Trunk:
         return self
