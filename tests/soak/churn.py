@@ -185,12 +185,16 @@ async def soak(seconds: float, seed: int) -> list[str]:
     async with bed(4, DIAMOND, limits=limits) as net:
         churn = Churn(net, seed)
         print(f"seed {seed}: {WARM_UP:.0f} s to warm up, then {seconds:.0f} s", flush=True)
-        await churn.run(WARM_UP)
-        await quiet(net)
-        before = await held(net)
-        await churn.run(seconds)
-        await quiet(net)
-        after = await held(net)
+        try:
+            await churn.run(WARM_UP)
+            await quiet(net)
+            before = await held(net)
+            await churn.run(seconds)
+            await quiet(net)
+            after = await held(net)
+        except BaseException:
+            keep_logs(net, seed)
+            raise
         print("loops:", ", ".join(f"{count} {what}" for what, count in churn.ends.most_common()))
         for said in filter(None, churn.said.values()):
             print("    for example", said)
