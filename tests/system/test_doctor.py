@@ -43,7 +43,7 @@ class Patient:
         self.other: Node = net.nodes[1]
         self.file = self.node.directory / "config.json"
         self.key = self.node.directory / "secret.key"
-        self.app = net.directory / "apps" / "helloworld.v1.0"
+        self.app = self.node.directory / "apps" / "helloworld.v1.0"
 
     async def facts(self) -> Facts:
         return await gather(self.node.socket, self.file, _wrong)

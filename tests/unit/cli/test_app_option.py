@@ -46,8 +46,6 @@ def test_anything_else_is_refused(text: str) -> None:
         parse(text, auto_start=True)
 
 
-def test_apps_are_gathered_by_node_and_a_name_is_one_program() -> None:
-    first, second = parse("a@1:1=sh x", auto_start=True), parse("a@2:1=sh y", auto_start=True)
+def test_apps_are_gathered_by_node_which_has_programs_of_its_own() -> None:
+    first, second = parse("a@1:1=sh x", auto_start=True), parse("a@2:1=env y", auto_start=True)
     assert by_node([first, second]) == {0: (first[1],), 1: (second[1],)}
-    with pytest.raises(DecodeError, match="two different programs"):
-        by_node([first, parse("a@2:1=env", auto_start=True)])

@@ -35,12 +35,9 @@ def parse(text: str, *, auto_start: bool) -> tuple[int, AppPlan]:
 
 
 def by_node(apps: Iterable[tuple[int, AppPlan]]) -> dict[int, tuple[AppPlan, ...]]:
-    """Gather apps by their node; raises DecodeError if one name stands for two programs."""
+    """Gather apps by their node, each of which has programs of its own."""
     found: dict[int, tuple[AppPlan, ...]] = {}
-    commands: dict[str, tuple[str, ...]] = {}
     for node, app in apps:
-        if commands.setdefault(app.name, app.command) != app.command:
-            raise DecodeError(f"{app.name} is two different programs: give one of them another name")
         found[node] = (*found.get(node, ()), app)
     return found
 

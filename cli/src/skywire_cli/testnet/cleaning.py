@@ -9,7 +9,6 @@ from pathlib import Path
 from skywire_cli.testnet.process import STOP_GRACE
 from skywire_cli.testnet.state import STATE_FILE, State
 
-APPS_DIRECTORY = "apps"
 LAUNCHER_LOG = "launcher.log"
 _SERVICE_DIRECTORY = re.compile(r"discovery|setup-node\d+|node\d+", re.ASCII)
 
@@ -33,7 +32,6 @@ def clean(directory: Path, state: State, *, everything: bool) -> None:
         for left in directory.iterdir():
             if _SERVICE_DIRECTORY.fullmatch(left.name) and left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
-        shutil.rmtree(directory / APPS_DIRECTORY, ignore_errors=True)
         (directory / LAUNCHER_LOG).unlink(missing_ok=True)
         (directory / STATE_FILE).unlink(missing_ok=True)
         if not any(directory.iterdir()):

@@ -31,14 +31,15 @@ from skywire_cli.admin import TIMEOUT, NodeAdmin
 from skywire_cli.failures import CliError
 from skywire_cli.keygen import write_key_file
 from skywire_cli.testnet import config, restarting
-from skywire_cli.testnet.cleaning import APPS_DIRECTORY, clean
+from skywire_cli.testnet.cleaning import clean
 from skywire_cli.testnet.identity import ProcessId
-from skywire_cli.testnet.plan import AppPlan, Plan
+from skywire_cli.testnet.plan import Plan
 from skywire_cli.testnet.process import Service, shim_command
 from skywire_cli.testnet.state import STATE_FILE, Kind, State, Status, load, save
 
 CONNECT_TIMEOUT = 30.0
 SOCKET_NAME = "admin.sock"
+APPS_DIRECTORY = "apps"
 _DIRECTORY_MODE = 0o700
 _APP_MODE = 0o700
 _POLL = 0.05
@@ -296,17 +297,15 @@ class Testnet:
         self._write_apps()
 
     def _write_apps(self) -> None:
-        """Write an executable for each app: it dies with its node and is otherwise the app's own command."""
-        directory = self.directory / APPS_DIRECTORY
-        directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
-        apps: dict[str, AppPlan] = {
-            f"{app.name}.v{app.version}": app for apps in self.plan.apps.values() for app in apps
-        }
-        for name, app in apps.items():
-            *shim, _ = shim_command(0)
-            path = directory / name
-            path.write_text(f'#!/bin/sh\nexec {shlex.join(shim)} $PPID {shlex.join(app.command)} "$@"\n')
-            path.chmod(_APP_MODE)
+        """Write an executable for each app of each node: it dies with its node and is otherwise the app's command."""
+        *shim, _ = shim_command(0)
+        for index, node in enumerate(self.nodes):
+            directory = node.directory / APPS_DIRECTORY
+            directory.mkdir(mode=_DIRECTORY_MODE, exist_ok=True)
+            for app in self.plan.apps.get(index, ()):
+                path = directory / f"{app.name}.v{app.version}"
+                path.write_text(f'#!/bin/sh\nexec {shlex.join(shim)} $PPID {shlex.join(app.command)} "$@"\n')
+                path.chmod(_APP_MODE)
 
     async def _start(self) -> None:
         for group in ([self.discovery], self.setup_nodes, self.nodes):
@@ -326,7 +325,7 @@ class Testnet:
                 service.number - 1,
                 directory,
                 service.socket,
-                self.directory / APPS_DIRECTORY,
+                directory / APPS_DIRECTORY,
                 [node.public_key for node in self.nodes],
                 self._peer(self.discovery),
                 [self._peer(setup_node) for setup_node in self.setup_nodes],
