@@ -206,6 +206,7 @@ async def test_what_is_not_there_is_7_in_every_command(net: Testnet) -> None:
         ("logs", "--node", "9"),
         ("logs", "--app", "nonsense"),
         ("testnet", "logs", "node9"),
+        ("testnet", "restart", "node9"),
         ("testnet", "logs", "node1", "--app", "nonsense"),
         ("route", "find", "1", "9"),
         ("route", "find", "1", stranger),

@@ -125,6 +125,7 @@ def test_a_node_that_does_not_run_is_3_in_every_command(
         (["app-conformance", "no-such-program"], Exit.USAGE),
         (["testnet", "up", "--app", "a@9:20=sh", *_NONE], Exit.USAGE),
         (["testnet", "logs", "node1", *_NONE], Exit.NOT_RUNNING),
+        (["testnet", "restart", "node1", *_NONE], Exit.NOT_RUNNING),
         (["discovery", "status", "--discovery", "nowhere"], Exit.USAGE),
         (["route", "find", _KEY, _KEY, "--discovery", "127.0.0.1:99999"], Exit.USAGE),
         (["keygen", "/proc/none/key"], Exit.MACHINE),

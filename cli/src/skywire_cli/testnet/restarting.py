@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +35,14 @@ async def serve(net: Testnet) -> None:
     """Start again what is asked for, until cancelled."""
     while True:
         for service in net.services:
-            with suppress(FileNotFoundError):
+            try:
                 taken = (service.directory / WANTED).rename(service.directory / TAKEN)
-                try:
-                    await _again(net, service)
-                finally:
-                    taken.unlink(missing_ok=True)
+            except FileNotFoundError:
+                continue
+            try:
+                await _again(net, service)
+            finally:
+                taken.unlink(missing_ok=True)
         await asyncio.sleep(LOOK_S)
 
 
