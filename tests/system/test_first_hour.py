@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -98,12 +99,14 @@ def free_ports() -> dict[str, str]:
     """Return a free port for each of the page's; the page's own while it is written."""
     if WRITES:
         return dict(zip(PORTS, PORTS, strict=True))
-    held = [socket.socket() for _ in PORTS]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = {name: str(one.getsockname()[1]) for name, one in zip(PORTS, held, strict=True)}
-    for one in held:
-        one.close()
+    ports: dict[str, str] = {}
+    while len(ports) < len(PORTS):
+        # Below those that the system gives to connections, which would take them before a service does.
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as held, suppress(OSError):
+            held.bind(("127.0.0.1", port))
+            if str(port) not in ports.values():
+                ports[PORTS[len(ports)]] = str(port)
     return ports
 
 
@@ -133,9 +136,11 @@ class Hour:
         """Type a block's commands and return it with what came."""
         written = []
         for command in commands(block):
-            typed = re.sub(r"\b(" + "|".join(PORTS) + r")\b", lambda port: self.ports[port[0]], command)
-            code, said = await self.shell.run(typed)
-            assert code == 0, (command, said)
+            code, said = await self.shell.run(self.moved(command))
+            # Services that are told nothing else take the ports of the page by themselves.
+            for config in self.folder.glob("*/config.json"):
+                config.write_text(self.moved(config.read_text()))
+            assert code == 0, (command, said, self.last_words())
             for begins, word in SAYS.items():
                 if f"{command}\n".startswith(begins):
                     assert word in said, (command, said)
@@ -144,6 +149,14 @@ class Hour:
             if said:
                 written.append(self.tidy(said))
         return "\n".join(written) + "\n"
+
+    def moved(self, text: str) -> str:
+        """Put this run's ports in place of the page's."""
+        return re.sub(r"\b(" + "|".join(PORTS) + r")\b", lambda port: self.ports[port[0]], text)
+
+    def last_words(self) -> dict[str, str]:
+        """Return what each service logged last."""
+        return {log.name: log.read_text()[-600:] for log in self.folder.glob("*.log")}
 
     def tidy(self, said: str) -> str:
         """Take out what lets people in and where it ran; keep the rest as it came."""

@@ -234,6 +234,7 @@ async def test_curl_through_the_proxy_to_an_ipv6_address(bed: Bed) -> None:
         await server.wait_closed()
 
 
+@pytest.mark.timeout(300)  # a browser's first start on a busy machine is a minute
 @pytest.mark.skipif(found() is None, reason="no Chromium on this machine: apt-get install chromium")
 async def test_a_browser_through_the_proxy_by_a_name_that_only_the_exit_looks_up(bed: Bed) -> None:
     host, port = bed.near("browse")
