@@ -70,7 +70,8 @@ def proxy(remote: str, place: Path) -> None:
             way.sendall((remote if ":" in remote else f"{remote}:{SSH_PORT}").encode() + b"\n")
             answer, rest = _answer(way)
         except OSError as error:
-            _fail(f"no way to the node: {place}: {error.strerror or error}; start the app: skywire apps start {NAME}")
+            why = f"no way to the node: {place}: {error.strerror or error}"
+            _fail(f"{why}; start the app: skywire node apps start {NAME}")
         if answer:
             _fail(answer)
         _join(way, rest)
