@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+from skywire_cli.failures import CliError
 from skywire_cli.testnet.plan import Link
 from skywire_cli.testnet.process import Service
+from skywire_cli.testnet.state import Status
 from skywire_common.errors import Failure
 from system.bed import AT_ONCE, LEASE, Bed, bed
 
@@ -146,6 +148,17 @@ class Churn:
                 code = await node.stop()
                 if code != 0:
                     self.wrong.append(f"{node.name} stopped with {code}")
+            await self._start(node)
+
+    async def _start(self, node: Service) -> None:
+        """Start it; once more if that lasted too long, as on a machine that stood still. One that ends is a bug."""
+        try:
+            await self.net.net.restart(node)
+        except CliError:
+            if node.state.status is not Status.STARTING:
+                raise
+            self.broken["slow to start"] += 1
+            await node.kill()
             await self.net.net.restart(node)
 
 
