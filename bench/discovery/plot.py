@@ -41,6 +41,9 @@ def draw(sizes: list[dict[str, Any]], path: Path) -> None:
             axis.plot(nodes, values, marker="o", label=label)
         axis.set(title=title, xlabel="nodes, five transports each", xscale="log", yscale="log")
         axis.grid(True, which="both", alpha=0.3)
-        axis.legend(fontsize=8)
+        if len(lines) < len(named):
+            axis.legend(fontsize=8)
+    # The calls' two panels share one, where it covers nothing.
+    axes.flat[-1].legend(*axes.flat[-2].get_legend_handles_labels(), loc="center")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
