@@ -16,7 +16,7 @@ import click
 from skywire_common.keys import PublicKey
 
 from skywire_cli.asking import node_key
-from skywire_cli.failures import CliError
+from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import age, console, counted, json_wanted, print_json, table
 from skywire_cli.target import check_address, directory_option
@@ -38,10 +38,11 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class Shown(NamedTuple):
-    """An answer for programs, and how people see it."""
+    """An answer for programs, how people see it, and the exit code that goes with it."""
 
     document: object
     table: Callable[[], RenderableType]
+    code: Exit = Exit.OK
 
 
 Look = Callable[["RpcChannel"], Awaitable[Shown]]
@@ -56,8 +57,8 @@ def _options(command: _Command) -> _Command:
     """Add `--discovery`, `--dir` and `--watch`; the command returns what to look at, and is shown it."""
 
     @functools.wraps(command)
-    def with_options(discovery: str | None, directory: Path, watch: bool, **rest: Any) -> None:
-        asyncio.run(_show(_address(discovery, directory), command(**rest), watch))
+    def with_options(discovery: str | None, directory: Path, watch: bool, **rest: Any) -> int:
+        return asyncio.run(_show(_address(discovery, directory), command(**rest), watch))
 
     named = click.option(
         "--discovery", envvar=DISCOVERY_VARIABLE, help=f"host:port of its gRPC [{DISCOVERY_VARIABLE}]."
@@ -79,7 +80,7 @@ def _address(named: str | None, directory: Path) -> str:
     return state.discovery().interfaces["grpc"]
 
 
-async def _show(address: str, look: Look, watch: bool) -> None:
+async def _show(address: str, look: Look, watch: bool) -> int:
     async with _channel(address) as channel:
         shown = await look(channel)
         if json_wanted():
@@ -96,6 +97,7 @@ async def _show(address: str, look: Look, watch: bool) -> None:
                 while True:
                     await asyncio.sleep(WATCH_S)
                     live.update((await look(channel)).table(), refresh=True)
+        return shown.code
 
 
 @asynccontextmanager
@@ -112,7 +114,7 @@ async def _channel(address: str) -> AsyncIterator[RpcChannel]:
 @discovery.command()
 @_options
 def status() -> Look:
-    """Show how a replica is: its database, its graph, what it holds."""
+    """Show how a replica is: its database, its graph, what it holds; exit code 4 while it does not serve."""
     from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 
     from skywire_cli.shown import plain
@@ -120,14 +122,18 @@ def status() -> Look:
     async def look(channel: RpcChannel) -> Shown:
         path = f"{PACKAGE}TransportDiscovery/GetStatus"
         found = await channel.call(path, pb.GetStatusRequest(), pb.GetStatusResponse, timeout=TIMEOUT, signed=False)
-        return Shown(plain(found), lambda: _status_table(found))
+        return Shown(plain(found), lambda: _status_table(found), Exit.OK if _serves(found) else Exit.NOT_READY)
 
     return look
 
 
+def _serves(found: pb.GetStatusResponse) -> bool:
+    return found.database_ok and not found.problem
+
+
 def _status_table(found: pb.GetStatusResponse) -> RenderableType:
     rows = [
-        ("state", "serving" if found.database_ok and not found.problem else f"NOT SERVING: {found.problem}"),
+        ("state", "serving" if _serves(found) else f"NOT SERVING: {found.problem}"),
         ("version", f"{found.build.version}, Python {found.build.python}, up {age(found.uptime_s)}"),
         ("public key", found.build.public_key.hex()),
         ("database", f"{found.database}, schema {found.schema or '?'} of {found.schema_wanted}"),

@@ -12,6 +12,7 @@ import os
 import resource
 import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -194,6 +195,10 @@ async def test_it_starts_before_its_database(own_postgres: PostgresServer, launc
     replica = launch(url, wait=False)
     await asyncio.to_thread(replica.wait_ready)
     assert not await is_serving(replica)
+    asked = [Path(replica.executable()).parent / "skywire", "discovery", "status", "--discovery", replica.grpc]
+    shown = await asyncio.to_thread(subprocess.run, asked, capture_output=True, text=True, check=False)
+    assert shown.returncode == 4
+    assert "NOT SERVING" in shown.stdout
     await asyncio.to_thread(own_postgres.start)
     await until("SERVING", lambda: is_serving(replica), BACK_S)
 
