@@ -238,6 +238,13 @@ async def test_the_socket_is_private_exclusive_and_removed(world: World) -> None
     await made.stop(0)
 
 
+async def test_a_socket_where_nobody_may_make_one_is_told_as_that() -> None:
+    made = server()
+    with pytest.raises(Failure, match="its directory cannot be written"):
+        await made.listen("unix:/proc/self/rpc.sock")
+    await made.stop(0)
+
+
 async def test_a_channel_recovers_by_itself(world: World) -> None:
     channel = world.channel()
     assert await world.say(channel, OPEN, signed=False) == "hello"

@@ -122,7 +122,9 @@ class RpcServer:
                 return server.add_insecure_port(address)
             return server.add_secure_port(address, server_credentials(tls))
         except RuntimeError as error:
-            raise Failure(ErrorCode.CONFLICT, f"cannot listen on {address}: taken, or not of this machine") from error
+            # Of a unix socket all else was found out before (sockets.private_socket).
+            why = "its directory cannot be written" if address.startswith(UNIX) else "taken, or not of this machine"
+            raise Failure(ErrorCode.CONFLICT, f"cannot listen on {address}: {why}") from error
 
     async def start(self) -> None:
         """Take calls; every service says NOT_SERVING until `serving`."""
