@@ -30,7 +30,7 @@ def test_tutorial_and_grpcurl_lines_work(short_path: Path) -> None:
     (folder / "hello.py").write_text(app)
     *tutorial, down = block("sh", "hello.py").strip().splitlines()
     assert down == "skywire testnet down"
-    script = "\n".join(["set -eu", *tutorial, block("sh", "$DISCOVERY"), down])
+    script = "\n".join(["set -eu", *tutorial, block("sh", "grpcurl -plaintext $DISCOVERY list"), down])
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     try:

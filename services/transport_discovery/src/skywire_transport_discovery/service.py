@@ -77,14 +77,6 @@ async def start(settings: Settings, scope: Scope) -> Ready:
     )
     server.add(pb_grpc.add_NodeDirectoryServicer_to_server, NodeDirectory(registry), NODES)
     server.add(pb_grpc.add_RouteFinderServicer_to_server, RouteFinder(registry), ROUTES)
-    interfaces = {"grpc": await server.listen(settings.interfaces.grpc, settings.grpc_tls)}
-    interfaces |= await listen_beside(server, settings.interfaces.health, settings.interfaces.admin)
-    await server.start()
-    scope.spawn(upkeep.follow(), "follow the log")
-    scope.spawn(upkeep.sweep(), "end leases")
-    scope.spawn(upkeep.prune(), "prune")
-    if database.dialect == "postgresql":
-        scope.spawn(upkeep.listen(url), "listen")
 
     def make_http() -> App:
         from skywire_transport_discovery.http.app import make_app
@@ -93,9 +85,16 @@ async def start(settings: Settings, scope: Scope) -> Ready:
 
     app = Counted(Later(make_http), collected)
     http = await serve(app, settings.interfaces.http, settings.grace_s, settings.http_tls)
-    interfaces["http"] = http.address
     scope.defer(http.close)
     # Last deferred, first closed: no new calls while the rest goes on until those under way are answered.
     scope.defer(lambda: server.stop(scope.grace))
+    interfaces = {"http": http.address, "grpc": await server.listen(settings.interfaces.grpc, settings.grpc_tls)}
+    interfaces |= await listen_beside(server, settings.interfaces.health, settings.interfaces.admin)
+    await server.start()
+    scope.spawn(upkeep.follow(), "follow the log")
+    scope.spawn(upkeep.sweep(), "end leases")
+    scope.spawn(upkeep.prune(), "prune")
+    if database.dialect == "postgresql":
+        scope.spawn(upkeep.listen(url), "listen")
     await upkeep.tried()
     return Ready(secret.public, interfaces)
