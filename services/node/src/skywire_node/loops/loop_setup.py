@@ -30,7 +30,7 @@ class Routes:
     expiry: int = 0  # epoch seconds
     lifetime: float = 7200.0  # seconds from installation to expiry
     edge_salt: bytes = b""  # what makes this end an edge of the set-up in the eyes of its other nodes
-    # While the pair stands by, monotonic seconds: when it was made, and when the other end was last heard over it.
+    # While the pair stands by, monotonic seconds: since when it is held, and when the other end was last heard over it.
     made_at: float = 0.0
     proved_at: float = 0.0
 

@@ -142,6 +142,7 @@ class Loops:
         """Keep a second pair of routes for a loop, in the place of one that it has."""
         self.withdraw(loop)
         loop.offered = routes
+        routes.made_at = self.clock()
         self._index(loop, routes)
         maker = "made here" if routes.paths is not None else "made by the other end"
         loop.story.note("second routes", f"{maker} {shown_way(routes.paths)}".rstrip(), routes.setup_id)

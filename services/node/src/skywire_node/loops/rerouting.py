@@ -31,6 +31,7 @@ PATIENCE = 60.0  # seconds
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
 RESPONDER_WAITS = 2.0
+OFFER_SECONDS = 10.0  # after which an initiator that has not sent by routes it made will not, or cannot
 UNREACHED_SECONDS = 15.0
 PROOF_SECONDS = 1.5  # how long fresh routes have at first to show that packets pass
 LONGEST_PROOF = 24.0
@@ -93,8 +94,7 @@ class Rerouting:
                     )
                 )
                 return
-            if not loop.initiator and (loop.offered is not None or clock() - loop.endpoint.heard_at < RESPONDER_WAITS):
-                # The initiator is at it, and its routes would win; or its packets come, and it sees whether ours do.
+            if not loop.initiator and self._leaves_it_to_the_other(loop):
                 await loop.wait_until_open(RESPONDER_WAITS)
                 continue
             try:
@@ -123,6 +123,12 @@ class Rerouting:
                     pause = min(pause * 2, LONGEST_PAUSE)
                 else:
                     proof = min(proof * 2, LONGEST_PROOF)  # or a slow way would never show it
+
+    def _leaves_it_to_the_other(self, loop: RoutedLoop) -> bool:
+        """Say whether the initiator is at it, whose routes win; or its packets come, and it sees whether ours do."""
+        now = self.loops.clock()
+        offered = loop.offered is not None and now - loop.offered.made_at < OFFER_SECONDS
+        return offered or now - loop.endpoint.heard_at < RESPONDER_WAITS
 
     async def _is_dead(self, loop: RoutedLoop) -> bool:
         """Say whether setup nodes do not reach the other end either; if so, end the loop."""

@@ -141,7 +141,6 @@ class Standby:
         if loop.state == "CLOSED" or loop.waiting_for_route or loop.offered or _parts(loop) != (middle, transports):
             self._discard(loop, routes)
             return False
-        routes.made_at = self._loops.clock()
         self._loops.hold(loop, routes)
         return True
 
