@@ -60,6 +60,7 @@ _CODES: Mapping[Exit, tuple[str, ...]] = {
         ErrorCode.HANDSHAKE_FAILED,
         ErrorCode.INTERNAL,
         ErrorCode.LIMIT_REACHED,
+        ErrorCode.LOOP_ENDED,
         ErrorCode.LOOP_RESET,
         ErrorCode.NO_LOCAL_TRANSPORT,
         ErrorCode.PERMISSION_DENIED,

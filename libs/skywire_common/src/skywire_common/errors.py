@@ -68,6 +68,7 @@ class ErrorCode(StrEnum):
     DISCOVERY_STALE = "DISCOVERY_STALE"
     INTERNAL = "INTERNAL"
     UNIMPLEMENTED = "UNIMPLEMENTED"
+    LOOP_ENDED = "LOOP_ENDED"
 
 
 class Phase(StrEnum):

@@ -42,6 +42,7 @@ STATUS_OF: dict[ErrorCode, grpc.StatusCode] = {
     ErrorCode.HANDSHAKE_FAILED: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.ROUTE_LOST: grpc.StatusCode.UNAVAILABLE,
     ErrorCode.LOOP_RESET: grpc.StatusCode.ABORTED,
+    ErrorCode.LOOP_ENDED: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.CLOSED: grpc.StatusCode.FAILED_PRECONDITION,
     ErrorCode.STOPPING: grpc.StatusCode.UNAVAILABLE,
     ErrorCode.DISCOVERY_STALE: grpc.StatusCode.UNAVAILABLE,

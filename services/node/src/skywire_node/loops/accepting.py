@@ -26,6 +26,9 @@ class Taking(Opening, Protocol):
 
     by_id: dict[bytes, RoutedLoop]
 
+    def ended_in_order(self, loop_id: bytes) -> bool:
+        """Say whether this end of a loop was closed lately, every byte where it belongs."""
+
     def forget(self, loop: RoutedLoop) -> None:
         """Unmake a loop that nobody took."""
 
@@ -60,7 +63,8 @@ class Accepting:
     def confirm(self, offer: Offer) -> bytes:
         """Take the loop or its new routes and return Noise message 2, empty for routes.
 
-        Raises Failure (PORT_CLOSED, BACKLOG_FULL, HANDSHAKE_FAILED, REPLAYED, LOOP_RESET, CONFLICT, LIMIT_REACHED).
+        Raises Failure (PORT_CLOSED, BACKLOG_FULL, HANDSHAKE_FAILED, REPLAYED, LOOP_RESET, LOOP_ENDED, CONFLICT,
+        LIMIT_REACHED).
         """
         if offer.responder.public_key != self._own:
             raise Failure(ErrorCode.INVALID_ARGUMENT, "the responder of this loop is another node")
@@ -111,6 +115,8 @@ class Accepting:
     def _confirm_reroute(self, offer: Offer) -> None:
         loop = self._loops.by_id.get(offer.loop_id)
         if loop is None or loop.remote != offer.initiator or loop.local != offer.responder:
+            if loop is None and self._loops.ended_in_order(offer.loop_id):
+                raise Failure(ErrorCode.LOOP_ENDED, "this loop has ended in order")
             raise Failure(ErrorCode.LOOP_RESET, "this node has no such loop (any more)")
         if loop.remote_epoch != offer.initiator_epoch:
             raise Failure(ErrorCode.LOOP_RESET, "the loop belongs to an earlier life of its initiator")

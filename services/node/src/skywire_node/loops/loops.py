@@ -7,7 +7,7 @@ other routes are found by `rerouting` and held ready by `standby`.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -40,6 +40,8 @@ from skywire_node.routing.router import Outlet, Router
 from skywire_node.routing.table import RoutingTable
 
 MAX_LOOPS = 20_000
+# Loops that ended in order and are remembered, for an end that heard no farewell.
+MAX_ENDED = 1_024
 
 log = structlog.get_logger(part="loops")
 
@@ -70,6 +72,7 @@ class Loops:
         self.call_later = call_later
         self.epoch = epoch
         self.rules = rules = OwnRules(table, clock=clock, epoch_clock=epoch_clock, draw=draw)
+        self._in_order: deque[bytes] = deque(maxlen=MAX_ENDED)
         self._by_route_id: dict[int, RoutedLoop] = {}  # every id of this node's own, of routes in use and second ones
         self._table = table
         self._flow = flow
@@ -192,6 +195,10 @@ class Loops:
         link = self.router.links.get(rule.next_transport)
         return (rule, link) if link is not None else None
 
+    def ended_in_order(self, loop_id: bytes) -> bool:
+        """Say whether this end of a loop was closed lately, every byte where it belongs: the other may not know."""
+        return loop_id in self._in_order
+
     def has_loop(self, app_id: int) -> bool:
         """Say whether a loop takes the packets of an app rule."""
         return app_id in self._by_route_id
@@ -296,6 +303,8 @@ class Loops:
         elif loop.paused_at and (between := _between(loop)).rules:
             # Links that were lost once may take a teardown with them, when two ends have dialled each other anew.
             self._setups.close_later(between, loop.loop_id, None, "closed")
+        if reason is None:
+            self._in_order.append(loop.loop_id)
         said = str(reason or "orderly")
         counts = f"sent {loop.bytes_sent} bytes, resent {loop.endpoint.sending.resent}, received {loop.bytes_received}"
         loop.story.note("closed", f"{said}; {counts}, {loop.reroutes} reroutes", loop.routes.setup_id)

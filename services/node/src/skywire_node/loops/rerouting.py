@@ -103,6 +103,9 @@ class Rerouting:
                 loop.story.note("no other route yet", str(failure), failure.fields.setup_id)
                 setup_id = (failure.fields.setup_id or loop.routes.setup_id).hex()
                 log.info("no other route yet", loop_id=loop.loop_id.hex(), setup_id=setup_id, why=str(failure))
+                if failure.code is ErrorCode.LOOP_ENDED:
+                    loop.ended_by(None)  # the other end has every byte and this end's close: only its farewell was lost
+                    return
                 if _is_fatal(failure):
                     loop.ended_by(failure)
                     return
