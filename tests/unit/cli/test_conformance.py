@@ -180,5 +180,5 @@ def test_a_program_is_found_as_a_shell_finds_it(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     line = ["--json", "app-conformance", "--case", "init", "--name", "echo", "--version", "1.0", "echo-of-the-wiki"]
     document = json.loads(CliRunner().invoke(cli, line, standalone_mode=False).output)
-    assert document["passed"], document
+    assert document["passed"], json.dumps(document)
     assert document["program"] == str(tmp_path / "echo-of-the-wiki")
