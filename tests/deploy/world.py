@@ -80,13 +80,19 @@ def variables(target: str) -> set[str]:
 
 @contextmanager
 def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    before = {name: value for name, value in os.environ.items() if name.startswith("SKYWIRE_")}
+    before = _settings(os.environ)
+    # Nothing else: an image has a PATH too, which is not this process's.
+    during = _settings(wanted)
     try:
         for name in before:
             del os.environ[name]
-        os.environ.update({name: value for name, value in wanted.items() if name.startswith("SKYWIRE_")})
+        os.environ.update(during)
         yield
     finally:
-        for name in wanted:
+        for name in during:
             os.environ.pop(name, None)
         os.environ.update(before)
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith("SKYWIRE_")}

@@ -144,6 +144,8 @@ def test_a_rule_never_outlives_its_expiry_even_unused(world: World) -> None:
     (route_id,) = world.reserve(setup, 1)
     world.install(setup, world.forward(route_id, life=5))
     assert world.table.rules[route_id].lapses <= world.now + 5
+    world.later(5)
+    assert [gone for gone, _ in world.table.expire(world.now)] == [route_id], "not only when its reservation would end"
 
 
 def test_an_idle_limit_ends_used_rules() -> None:

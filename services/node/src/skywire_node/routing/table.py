@@ -174,7 +174,7 @@ class RoutingTable:
         setup.edges = edges
         lapses = now + UNUSED_SECONDS
         # The rules of a batch expire together: they share the numbers.
-        expiry, expires = 0, 0.0
+        expiry, expires, soonest = 0, 0.0, inf
         for placed in new:
             self._release(placed.route_id)
             if placed.rule.expiry != expiry:
@@ -183,6 +183,11 @@ class RoutingTable:
             installed = self._place(placed, setup, expires)
             installed.expiry = expiry
             installed.lapses = min(lapses, expires)
+            soonest = min(soonest, installed.lapses)
+        if soonest < setup.due:
+            # Rules that expire before their reservation would have: nobody asks for such, and a walk may be their price.
+            setup.due = soonest
+            heapq.heapify(self._heap)
 
     def commit(self, route_id: int, rule: Installed, now: float) -> None:
         """Note that a packet used the rule: from the first one on it lives to its expiry.
