@@ -185,7 +185,7 @@ class RoutingTable:
             installed.lapses = min(lapses, expires)
             soonest = min(soonest, installed.lapses)
         if soonest < setup.due:
-            # Rules that expire before their reservation would have: nobody asks for such, and a walk may be their price.
+            # They expire before their reservation would have: nobody asks for that, and a walk may be its price.
             setup.due = soonest
             heapq.heapify(self._heap)
 
