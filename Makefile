@@ -62,7 +62,7 @@ rolling: setup  ## every service restarted one by one under load, and an upgrade
 	$(BIN)/python -m pytest -m slow tests/system/test_rolling.py
 
 failures: setup  ## every failure profile on real processes, each sentence of what it expects
-	$(BIN)/python -m pytest -m slow tests/system/test_failure_profiles.py
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow tests/system/test_failure_profiles.py
 
 SECONDS ?= 3600
 
