@@ -77,13 +77,11 @@ def test_what_the_first_hour_types_stands_in_the_readme() -> None:
     typed = re.sub(r" +#.*", "", block("sh", "alice/config.json")).replace("\n  ", "\n")
     services = ("skywire-discovery", "skywire-setup-node", "skywire-node")
     kinds = (
-        "new()",
-        "DISCOVERY",
+        "skywire config new",
         "KNOWS",
         "SETUP",
         "BOB",
-        "ALICE",
-        "for",
+        "cp",
         *services,
         "skywire-ssh-client scp",
         "curl -s ",

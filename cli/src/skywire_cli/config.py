@@ -14,6 +14,7 @@ from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import console, json_wanted, print_json, table
 from skywire_cli.paths import NamedPath
+from skywire_cli.programs import App, parse
 
 MODULES = {
     "node": "skywire_node",
@@ -60,18 +61,41 @@ def config() -> None:
 @service_argument
 @click.argument("directory", type=NamedPath(file_okay=False))
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="A dotted key and a value, JSON or text.")
-def new(service: str, directory: Path, changes: tuple[str, ...]) -> None:
-    """Write a secret key and a configuration into DIRECTORY; what is there already is never overwritten.
+@click.option(
+    "--app",
+    "apps",
+    multiple=True,
+    metavar="'NAME[@PORT] [ARGUMENT...]'",
+    help="Of a node: an app that ships, started with it; NAME=PROGRAM is a program of your own.",
+)
+def new(service: str, directory: Path, changes: tuple[str, ...], apps: tuple[str, ...]) -> None:
+    """Write a key and a configuration into DIRECTORY; what is there already is never overwritten.
 
-    A setup node needs to know its discovery: --set transport_discovery.address=HOST:PORT
-    --set transport_discovery.public_key=KEY.
+    Others are told the public key, which is in secret.key.pub. A setup node needs to know its discovery:
+    --set transport_discovery.address=HOST:PORT --set transport_discovery.public_key=KEY.
     """
+    if apps and service != "node":
+        raise click.UsageError(f"a {service} has no apps")
+    if apps and any(change.startswith("apps=") for change in changes):
+        raise click.UsageError("name apps by --app or by --set apps=, not by both")
+    programs = [parse(text) for text in apps]
     settings = [word for change in changes for word in ("--set", change)]
+    if programs:
+        settings += ["--set", f"apps={json.dumps([app.entry() for app in programs])}"]
     made: dict[str, Any] = json.loads(ask_service(service, "--new", str(directory), *settings))
+    if service == "node":
+        try:
+            made["apps"] = _link(Path(made["config"]), programs)
+        except (CliError, OSError):
+            Path(made["config"]).unlink()  # so that the same line can be given again
+            raise
     if json_wanted():
         print_json(made)
         return
-    click.echo(f"configuration  {made['config']}\nsecret key     {made['key']}\npublic key     {made['public_key']}")
+    click.echo(f"configuration  {made['config']}\nsecret key     {made['key']}")
+    click.echo(f"public key     {made['public_key']}\n  also in      {made['public_key_file']}")
+    for app in made.get("apps", ()):
+        click.echo(f"app            {app}")
 
 
 @config.command()
@@ -145,6 +169,13 @@ def _named(what: tuple[str, ...], file: Path | None) -> tuple[str, Path | None]:
         if isinstance(document, dict) and key in document:
             return name, found
     raise click.UsageError(f"{found} does not say whose it is: name the service ({', '.join(MODULES)}) before it")
+
+
+def _link(config_file: Path, programs: list[App]) -> list[str]:
+    """Link apps to where their node looks for them; return the links."""
+    document = json.loads(config_file.read_bytes())
+    directory = config_file.parent / document["apps_path"]
+    return [str(app.link(directory)) for app in programs]
 
 
 def _file(file: Path | None) -> list[str]:

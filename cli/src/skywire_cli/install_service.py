@@ -5,8 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +16,7 @@ from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
 from skywire_cli.paths import NamedPath
+from skywire_cli.programs import installed
 
 SYSTEM_DIRECTORY = Path("/etc/systemd/system")
 USER_DIRECTORY = Path("~/.config/systemd/user")
@@ -62,7 +61,7 @@ def install_service(
     values = {row["key"]: row["value"] for row in json.loads(ask_service(service, "--show", "--config", str(file)))}
     unit = Unit(
         service,
-        _executable(service),
+        installed(f"skywire-{service}"),
         file,
         _writable(file.parent, values),
         run_as or getpass.getuser(),
@@ -112,15 +111,6 @@ PrivateTmp=yes
 [Install]
 WantedBy={target}
 """
-
-
-def _executable(service: str) -> Path:
-    name = f"skywire-{service}"
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
-        raise CliError("NOT_INSTALLED", f"{name} is not installed")
-    return Path(found).absolute()
 
 
 def _writable(base: Path, values: dict[str, Any]) -> list[Path]:

@@ -15,15 +15,10 @@ from skywire_cli.paths import NamedPath
 
 
 def write_key_file(path: Path) -> str:
-    """Make a secret key, write it as 64 hex digits with mode 0600, and return the public key in hex.
+    """Make a secret key and its .pub beside it, and return the public key in hex; raises FileExistsError."""
+    from skywire_common.key_files import make_key
 
-    Raises FileExistsError: a key is never overwritten, it is somebody's identity.
-    """
-    from skywire_common.curve import SecretKey
-
-    secret = SecretKey.generate()
-    write_private(path, secret.to_bytes().hex() + "\n")
-    return str(secret.public)
+    return str(make_key(path))
 
 
 def write_token_file(path: Path) -> None:
@@ -37,7 +32,7 @@ def write_token_file(path: Path) -> None:
 @click.argument("file", type=NamedPath(dir_okay=False), default=Path("secret.key"))
 @click.option("--token", is_flag=True, help="Make a token for interfaces.admin_remote instead; it is not printed.")
 def keygen(file: Path, token: bool) -> None:
-    """Write a new secret key to FILE (default secret.key, mode 0600) and print its public key."""
+    """Write a new secret key to FILE (default secret.key, mode 0600), the public one to FILE.pub, and print that."""
     try:
         if token:
             write_token_file(file)
@@ -47,6 +42,8 @@ def keygen(file: Path, token: bool) -> None:
     except FileExistsError as error:
         raise CliError("ALREADY_EXISTS", f"{file} exists", "a key is never overwritten: choose another name") from error
     if json_wanted():
-        print_json({"public_key": public_key, "file": str(file)})
+        from skywire_common.key_files import public_file
+
+        print_json({"public_key": public_key, "file": str(file), "public_key_file": str(public_file(file))})
     else:
         click.echo(public_key)

@@ -9,6 +9,7 @@ import click
 from skywire_cli.asking import Cell, ask, completing, done, show
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import Lazy, LazyGroup, ListGroup
+from skywire_cli.node_programs import add_app, remove_app
 from skywire_cli.output import age, console, json_wanted, print_json, size, table
 from skywire_cli.target import Target, target_options
 
@@ -62,7 +63,11 @@ def summary(target: Target) -> int:
 
 @node.group(cls=ListGroup)
 def apps() -> None:
-    """List, start and stop apps."""
+    """List, start, stop, add and remove apps."""
+
+
+apps.add_command(add_app)
+apps.add_command(remove_app)
 
 
 async def _names(admin: NodeAdmin) -> list[str]:

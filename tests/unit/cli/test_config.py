@@ -41,10 +41,13 @@ def test_every_key_says_what_it_is_and_stands_in_the_docs(service: str, capsys: 
 def test_new_check_show_and_mistakes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = asked(capsys, "new", "node", str(tmp_path / "n"), *PEER[:0], "--set", "grace_s=3")
+    made = asked(capsys, "new", "node", str(tmp_path / "n"), *PEER[:0], "--set", "grace_s=3", "--app", "ssh-client")
     file = Path(made["config"])
     assert Path(made["key"]).stat().st_mode & 0o777 == 0o600
+    assert made["apps"] == [str(file.parent / "apps" / "ssh-client.v1.0")] and os.access(made["apps"][0], os.X_OK)
     assert file.parent.stat().st_mode & 0o777 == 0o700
+    assert Path(made["public_key_file"]).read_text() == made["public_key"] + "\n"
+    assert made["public_key_file"] == made["key"] + ".pub"
     assert asked(capsys, "check", "node", "--config", str(file)) == {"ok": True}
     monkeypatch.setenv("SKYWIRE_INTERFACES__LINK", "0.0.0.0:7000")
     rows = {row["key"]: row for row in asked(capsys, "show", "node", "--config", str(file))}

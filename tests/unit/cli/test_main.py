@@ -128,6 +128,7 @@ def test_key_file_is_the_owners_alone(tmp_path: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out.strip()
     assert file.stat().st_mode & 0o777 == 0o600
     assert str(SecretKey.load(file).public) == printed
+    assert file.with_name("secret.key.pub").read_text() == printed + "\n"
     before = file.read_bytes()
     assert run(["keygen", str(file), "--json"]) == 8
     assert json.loads(capsys.readouterr().err)["code"] == "ALREADY_EXISTS"

@@ -135,7 +135,9 @@ def _apps(facts: Facts) -> Iterator[Finding]:
     for executable, state in facts.executables.items():
         if state == "missing":
             yield Finding(
-                "APP_MISSING", f"there is no executable {executable}", "install it there, or correct apps_path"
+                "APP_MISSING",
+                f"there is no executable {executable}",
+                "link its program there (ln -s), add it anew (skywire node apps remove, add), or correct apps_path",
             )
         elif state != "ok":
             yield Finding(

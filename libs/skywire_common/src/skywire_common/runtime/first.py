@@ -11,6 +11,7 @@ import orjson
 
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
+from skywire_common.key_files import make_key, public_file, write_public
 from skywire_common.keys import PublicKey
 from skywire_common.private_files import write_private
 from skywire_common.runtime.config import ConfigError, ServiceSettings, load
@@ -41,7 +42,7 @@ def directory_of(name: str, environment: Mapping[str, str]) -> Path:
 
 
 def make(directory: Path, settings: type[ServiceSettings], first: First, changes: Sequence[str] = ()) -> Made:
-    """Write a key, unless there is one, and a configuration.
+    """Write a key, unless there is one, its public key beside it, and a configuration.
 
     `changes` are `KEY=VALUE` with a dotted key and a value in JSON, or plain text. Raises ConfigError, Failure
     (ALREADY_EXISTS: a configuration is never overwritten) or OSError, and then nothing is left that was not there.
@@ -57,13 +58,17 @@ def make(directory: Path, settings: type[ServiceSettings], first: First, changes
         for missing in reversed([place for place in (directory, *directory.parents) if not place.exists()]):
             missing.mkdir(mode=_DIRECTORY_MODE if missing == directory else _PARENTS_MODE, exist_ok=True)
             undo.callback(_remove_empty, missing)
-        if not key.exists():
-            write_private(key, SecretKey.generate().to_bytes().hex() + "\n")
+        had_key = key.exists()
+        if not had_key:
+            make_key(key)
             undo.callback(key.unlink)
+            undo.callback(public_file(key).unlink)
         write_private(config, orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
         undo.callback(config.unlink)
         load(settings, config)
         made = Made(config, key, SecretKey.load(key).public)
+        if had_key:  # the public one beside it may be missing, or another's
+            write_public(key, made.public_key)
         undo.pop_all()
     return made
 

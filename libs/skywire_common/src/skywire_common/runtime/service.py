@@ -28,6 +28,7 @@ import orjson
 from structlog.typing import FilteringBoundLogger
 
 from skywire_common.errors import Failure
+from skywire_common.key_files import public_file
 from skywire_common.keys import PublicKey
 from skywire_common.runtime import describe, listening, logging
 from skywire_common.runtime.config import ConfigError, ServiceSettings, load, read
@@ -114,7 +115,12 @@ def _asked(settings: type[ServiceSettings], first: First | None, arguments: argp
     if first is None:
         raise ConfigError("this service has no configuration to begin with")
     made = make(arguments.new, settings, first, arguments.set)
-    return {"config": str(made.config), "key": str(made.key), "public_key": str(made.public_key)}
+    return {
+        "config": str(made.config),
+        "key": str(made.key),
+        "public_key_file": str(public_file(made.key)),
+        "public_key": str(made.public_key),
+    }
 
 
 def _refuse(name: str, reason: str, code: int) -> NoReturn:
