@@ -307,15 +307,6 @@ def test_reservations_is_bounded_in_total_and_per_owner() -> None:
             world.reserve(world.setup_id(), count)
 
 
-def test_the_heap_is_bounded(world: World) -> None:
-    for _ in range(5 * module.MAX_EXPIRED_AT_ONCE):
-        setup = world.setup_id()
-        world.reserve(setup)
-        world.table.undo(setup, owner=OWNER)
-    assert len(world.table._heap) <= module.MAX_EXPIRED_AT_ONCE + 1
-    assert world.table.next_expiry is None
-
-
 def test_changes_is_bounded() -> None:
     world = World(max_rules=4)
     for _ in range(10):

@@ -8,9 +8,8 @@ Theory of operation. A set-up first reserves route ids, then installs rules unde
     restore ──60 s without a packet──▶ gone; else as above
 
 What one set-up holds here is one `Setup`, kept under `owner key ‖ set-up id`: two setup nodes that serve the same
-set-up one after the other never undo each other's work. A heap orders set-ups by the earliest instant at which any
-of their leases may end; using and renewing only ever move that instant later, so neither touches the heap: an
-entry that comes up early is looked at and put back.
+set-up one after the other never undo each other's work. The schedule orders set-ups by the earliest instant at
+which any of their leases may end; using and renewing only ever move that instant later, so neither touches it.
 
 The router reads `rules` directly, compares `from_transport` and `lapses`, and counts; it calls `touch` for the
 first packet of a rule only. Nothing here reads a clock or draws a number: `now` is monotonic seconds, `epoch_now`
@@ -19,7 +18,6 @@ epoch seconds.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from uuid import UUID
@@ -27,28 +25,25 @@ from weakref import WeakValueDictionary
 
 from skywire_common.edge_tags import is_edge
 from skywire_common.errors import ErrorCode, Failure, FailureFields
-from skywire_common.packet import MAX_ROUTE_ID
 from skywire_common.rules import APP_TYPE, ForwardRule, PlacedRule
 
 from skywire_node.routing.admission import MAX_TIME_AHEAD, Admission, check_expiry
 from skywire_node.routing.leases import SETUP_ID_SIZE, Installed, Kept, Setup
 from skywire_node.routing.pointing import Pointing
+from skywire_node.routing.reservations import MAX_RESERVED, MAX_RESERVED_PER_OWNER, Reservations, limit_reached
+from skywire_node.routing.schedule import Schedule
 
 RESERVATION_SECONDS = 30.0
 UNUSED_SECONDS = 30.0
 # Loops ping through all hops every 30 s, and one whose way was lost tries for as long as this by default.
 RESTORED_SECONDS = 60.0
 MAX_IDS_PER_SETUP = 16
-MAX_RESERVED_PER_OWNER = 8_192
-MAX_RESERVED = 32_768
 MAX_RULES = 200_000
 # Rules that one sweep removes, and set-ups that it looks at: some 10 µs each, in which no packet is forwarded.
 MAX_EXPIRED_AT_ONCE = 1_000
 MAX_LOOKED_AT_ONCE = 1_000
 # A lapsed rule that is still here after this has been forgotten by the sweep.
 ORPHANED_AFTER = 2.0
-_DRAWS = 64
-
 
 Removed = list[tuple[int, Installed]]
 
@@ -77,12 +72,9 @@ class RoutingTable:
         self.idle_limit = idle_limit
         self._admission = Admission(known, private)
         self._max_rules = max_rules
-        self._max_reserved = max_reserved
-        self._max_reserved_per_owner = max_reserved_per_owner
         self._setups: dict[bytes, Setup] = {}
-        self._reserved: dict[int, Setup] = {}
-        self._reserved_by: dict[bytes, int] = {}
-        self._heap: list[Setup] = []
+        self._reserved = Reservations(max_reserved, max_reserved_per_owner)
+        self._schedule = Schedule(self._setups)
         self._changed: set[int] | None = set()
         # A node has few transports and many rules: one object per transport, gone with its last rule.
         self._uuids: WeakValueDictionary[int, UUID] = WeakValueDictionary()
@@ -95,10 +87,7 @@ class RoutingTable:
     @property
     def next_expiry(self) -> float | None:
         """When `expire` has something to look at, monotonic seconds; None if never."""
-        heap = self._heap
-        while heap and self._setups.get(heap[0].key) is not heap[0]:
-            heapq.heappop(heap)
-        return heap[0].due if heap else None
+        return self._schedule.next_due
 
     def reserve(
         self, setup_id: bytes, count: int, now: float, draw: Callable[[], int], *, owner: bytes = b""
@@ -119,18 +108,10 @@ class RoutingTable:
             if len(setup.given) != count or any(self._holder(route_id) is not setup for route_id in setup.given):
                 raise Failure(ErrorCode.CONFLICT, f"this set-up was given {len(setup.given)} other ids before")
             return list(setup.given)
-        mine = self._reserved_by.get(owner, 0)
-        if mine + count > self._max_reserved_per_owner:
-            raise _limit("reservations_per_setup_node", self._max_reserved_per_owner)
-        if len(self._reserved) + count > self._max_reserved:
-            raise _limit("reservations", self._max_reserved)
-        ids = self._draw_ids(count, draw)
-        setup = Setup(key, tuple(ids), now + RESERVATION_SECONDS)
-        self._setups[key] = setup
-        for route_id in ids:
-            self._reserved[route_id] = setup
-        self._reserved_by[owner] = mine + count
-        self._push(setup)
+        ids = self._reserved.draw(count, owner, draw, self.rules)
+        setup = self._setups[key] = Setup(key, tuple(ids), now + RESERVATION_SECONDS)
+        self._reserved.hold(setup)
+        self._schedule.add(setup)
         return ids
 
     def install(
@@ -158,7 +139,7 @@ class RoutingTable:
             seen.add(placed.route_id)
             live = self.rules.get(placed.route_id)
             if live is None:
-                if setup is None or self._reserved.get(placed.route_id) is not setup or setup.reserved_until <= now:
+                if setup is None or self._reserved.of(placed.route_id) is not setup or setup.reserved_until <= now:
                     text = f"route id {placed.route_id} is not reserved (any more) by this set-up"
                     raise Failure(ErrorCode.CONFLICT, text)
                 self._admission.check(placed, epoch_now)
@@ -168,7 +149,7 @@ class RoutingTable:
             elif not live.same(placed.rule, placed.from_transport):
                 raise Failure(ErrorCode.CONFLICT, f"route id {placed.route_id} has another rule of this set-up")
         if len(self.rules) + len(new) > self._max_rules:
-            raise _limit("rules", self._max_rules)
+            raise limit_reached("rules", self._max_rules)
         if setup is None or not new:
             return
         setup.edges = edges
@@ -176,7 +157,7 @@ class RoutingTable:
         # The rules of a batch expire together: they share the numbers.
         expiry, expires, soonest = 0, 0.0, inf
         for placed in new:
-            self._release(placed.route_id)
+            self._reserved.release(placed.route_id)
             if placed.rule.expiry != expiry:
                 expiry = placed.rule.expiry
                 expires = now + (expiry - epoch_now)
@@ -184,10 +165,8 @@ class RoutingTable:
             installed.expiry = expiry
             installed.lapses = min(lapses, expires)
             soonest = min(soonest, installed.lapses)
-        if soonest < setup.due:
-            # They expire before their reservation would have: nobody asks for that, and a walk may be its price.
-            setup.due = soonest
-            heapq.heapify(self._heap)
+        # Only rules that expire before their reservation would have: nobody asks for such.
+        self._schedule.hasten(setup, soonest)
 
     def commit(self, route_id: int, rule: Installed, now: float) -> None:
         """Note that a packet used the rule: from the first one on it lives to its expiry.
@@ -259,12 +238,13 @@ class RoutingTable:
     def expire(self, now: float) -> Removed:
         """Remove what has lapsed by `now`, at most about 1,000 rules at once; `next_expiry` says when to call again."""
         removed: Removed = []
-        heap = self._heap
         looked = 0
-        while heap and heap[0].due <= now and len(removed) < MAX_EXPIRED_AT_ONCE and looked < MAX_LOOKED_AT_ONCE:
-            setup = heapq.heappop(heap)
+        while len(removed) < MAX_EXPIRED_AT_ONCE and looked < MAX_LOOKED_AT_ONCE:
+            setup = self._schedule.pop(now)
+            if setup is None:
+                break
             looked += 1
-            if self._setups.get(setup.key) is not setup:
+            if not self._schedule.holds(setup):
                 continue
             dead = [
                 route_id
@@ -272,21 +252,16 @@ class RoutingTable:
                 if (dies := self._dies(route_id, setup)) is not None and dies <= now
             ]
             removed += self._remove(dead, setup)
-            if self._setups.get(setup.key) is setup:
+            if self._schedule.holds(setup):
                 setup.due = min(dies for route_id in setup.given if (dies := self._dies(route_id, setup)) is not None)
-                heapq.heappush(heap, setup)
+                self._schedule.add(setup)
         return removed
 
     def orphaned(self, now: float) -> int:
         """Count rules that no packet ever used and that outlived their lease: 0 unless the sweep has stopped."""
         late = now - ORPHANED_AFTER
-        at, count = [0], 0
-        while at:
-            index = at.pop()
-            if index >= len(self._heap) or self._heap[index].due > late:
-                continue
-            at += (2 * index + 1, 2 * index + 2)
-            setup = self._heap[index]
+        count = 0
+        for setup in self._schedule.overdue(late):
             for route_id in setup.given:
                 rule = self.rules.get(route_id)
                 if rule is not None and rule.setup is setup and not rule.used and rule.lapses <= late:
@@ -348,8 +323,7 @@ class RoutingTable:
             rule.lapses = min(lapses, expires, unused)
             rule.packets, rule.bytes = row.packets, row.bytes
             setup.due = min(setup.due, self._dies(row.route_id, setup) or now)
-        self._heap = list(self._setups.values())
-        heapq.heapify(self._heap)
+        self._schedule.begin(self._setups.values())
         self._changed = set()
         return len(self.rules)
 
@@ -364,17 +338,6 @@ class RoutingTable:
                 cause = "only an edge of its loop has a rule renewed or removed"
                 raise Failure(ErrorCode.PERMISSION_DENIED, cause, FailureFields(setup_id=setup_id))
 
-    def _draw_ids(self, count: int, draw: Callable[[], int]) -> list[int]:
-        ids: list[int] = []
-        for _ in range(_DRAWS + count):
-            route_id = draw()
-            free = route_id not in self.rules and route_id not in self._reserved and route_id not in ids
-            if free and 1 <= route_id <= MAX_ROUTE_ID:
-                ids.append(route_id)
-                if len(ids) == count:
-                    return ids
-        raise Failure(ErrorCode.INTERNAL, f"{_DRAWS} draws gave no free route id: the randomness is broken")
-
     def _place(self, placed: PlacedRule, setup: Setup, expires: float) -> Installed:
         following = placed.rule.next_transport if isinstance(placed.rule, ForwardRule) else None
         rule = Installed(placed.rule, self._one(following), self._one(placed.from_transport), setup, expires)
@@ -388,25 +351,16 @@ class RoutingTable:
 
     def _holder(self, route_id: int) -> Setup | None:
         rule = self.rules.get(route_id)
-        return rule.setup if rule is not None else self._reserved.get(route_id)
+        return rule.setup if rule is not None else self._reserved.of(route_id)
 
     def _dies(self, route_id: int, setup: Setup) -> float | None:
         """Return when the lease of one id of a set-up ends; None if the id is no longer the set-up's."""
         rule = self.rules.get(route_id)
         if rule is None or rule.setup is not setup:
-            return setup.reserved_until if self._reserved.get(route_id) is setup else None
+            return setup.reserved_until if self._reserved.of(route_id) is setup else None
         if self.idle_limit is None or not rule.used:
             return rule.lapses
         return min(rule.lapses, rule.used + self.idle_limit)
-
-    def _release(self, route_id: int) -> None:
-        """End one reservation."""
-        owner = self._reserved.pop(route_id).owner
-        left = self._reserved_by[owner] - 1
-        if left:
-            self._reserved_by[owner] = left
-        else:
-            del self._reserved_by[owner]
 
     def _remove(self, ids: Iterable[int], setup: Setup) -> Removed:
         """Remove what the set-up holds of `ids`, and the set-up with its last id."""
@@ -418,16 +372,16 @@ class RoutingTable:
                 self.pointing.discard(route_id, rule)
                 self._note(route_id)
                 removed.append((route_id, rule))
-            elif self._reserved.get(route_id) is setup:
-                self._release(route_id)
+            elif self._reserved.of(route_id) is setup:
+                self._reserved.release(route_id)
         if all(self._holder(route_id) is not setup for route_id in setup.given):
             del self._setups[setup.key]
-            self._compact()
+            self._schedule.compact()
         return removed
 
     def _lapsed(self, setup: Setup, now: float) -> bool:
         """Say whether the set-up holds nothing but reservations that are over."""
-        unused = all(self._reserved.get(route_id) is setup for route_id in setup.given)
+        unused = all(self._reserved.of(route_id) is setup for route_id in setup.given)
         return unused and setup.reserved_until <= now
 
     def _note(self, route_id: int) -> None:
@@ -435,18 +389,3 @@ class RoutingTable:
             self._changed.add(route_id)
             if len(self._changed) > 2 * self._max_rules:
                 self._changed = None
-
-    def _push(self, setup: Setup) -> None:
-        heapq.heappush(self._heap, setup)
-
-    def _compact(self) -> None:
-        """Leave no more dead entries than live ones in the heap."""
-        if len(self._heap) > 2 * len(self._setups) + MAX_EXPIRED_AT_ONCE:
-            self._heap = [setup for setup in self._heap if self._setups.get(setup.key) is setup]
-            heapq.heapify(self._heap)
-
-
-def _limit(name: str, most: int) -> Failure:
-    return Failure(
-        ErrorCode.LIMIT_REACHED, f"at most {most} {name.replace('_', ' ')}", FailureFields(limit=name, retryable=True)
-    )
