@@ -27,7 +27,7 @@ NODE, REMOTE = SecretKey.generate(), SecretKey.generate()
 ENTRY = SignedEntry.unsigned(Entry.between(NODE.public, REMOTE.public, "tcp", True)).sign(NODE).sign(REMOTE)
 TRANSPORT = ENTRY.entry.transport_id
 PAIR = PathPair((Hop(NODE.public, REMOTE.public, TRANSPORT),), (Hop(REMOTE.public, NODE.public, TRANSPORT),))
-SIGNED = {"RegisterNode", "RegisterTransports", "UpdateStatuses"}
+SIGNED = {"RegisterNode", "RegisterTransports", "UpdateStatuses", "ReconcileTransports"}
 
 
 class Played(pb_grpc.NodeDirectoryServicer, pb_grpc.TransportDiscoveryServicer, pb_grpc.RouteFinderServicer):
@@ -38,6 +38,7 @@ class Played(pb_grpc.NodeDirectoryServicer, pb_grpc.TransportDiscoveryServicer, 
         self.requests: list[Any] = []
         self.failure: Failure | None = None
         self.pairs = [PAIR]
+        self.most = 100
         access: dict[str, Access] = {}
         for name, service in pb.DESCRIPTOR.services_by_name.items():
             for method in service.methods_by_name:
@@ -78,6 +79,17 @@ class Played(pb_grpc.NodeDirectoryServicer, pb_grpc.TransportDiscoveryServicer, 
     async def UpdateStatuses(self, request: Any, context: Any) -> pb.UpdateStatusesResponse:
         self._take(request, context)
         return pb.UpdateStatusesResponse()
+
+    async def ReconcileTransports(self, request: Any, context: Any) -> pb.ReconcileTransportsResponse:
+        self._take(request, context)
+        for own in request.transports:
+            own.entry.registered = 99
+        return pb.ReconcileTransportsResponse(
+            transports=[
+                pb.TransportStatus(entry=own.entry, is_up=own.is_up) for own in request.transports[: self.most]
+            ],
+            corrected=3,
+        )
 
     async def ListTransportsByEdge(self, request: Any, context: Any) -> pb.ListTransportsByEdgeResponse:
         self._take(request, context)
@@ -135,6 +147,18 @@ async def test_transports_go_in_batches(world: World, monkeypatch: pytest.Monkey
     assert sizes == [2, 2, 1, 2, 1]
     (listed,) = await world.discovery.list_transports(NODE.public)
     assert listed == (ENTRY, True)
+
+
+async def test_a_whole_list_is_told_in_one_call_without_what_is_the_discoverys_to_say(world: World) -> None:
+    done = await world.discovery.reconcile_transports([(ENTRY._replace(registered=7), True), (ENTRY, False)])
+    assert done == ([99, 99], 3)
+    (request,) = world.played.requests
+    assert [own.is_up for own in request.transports] == [True, False]
+    assert await world.discovery.reconcile_transports([]) == ([], 3)
+    world.played.most = 1
+    with pytest.raises(Failure) as caught:
+        await world.discovery.reconcile_transports([(ENTRY, True), (ENTRY, False)])
+    assert caught.value.code is ErrorCode.INTERNAL
 
 
 async def test_routes_are_found_and_checked(world: World) -> None:

@@ -20,7 +20,7 @@ from skywire_common.runtime.scope import Scope
 from skywire_node.config import NodeSettings
 from skywire_node.control import announcing
 from skywire_node.control.announcing import Announcer, LinkRegistry
-from skywire_node.control.discovery import Discovery, Listed
+from skywire_node.control.discovery import Discovery, Reconciled
 from skywire_node.link import transports as module
 from skywire_node.node import start
 
@@ -32,7 +32,9 @@ class Told(Discovery):
         super().__init__(None)
         self.statuses: list[tuple[UUID, bool]] = []
         self.registered: list[UUID] = []
+        self.lists: list[dict[UUID, bool]] = []
         self.away = False
+        self.unknown: set[UUID] = set()
 
     async def register_transports(self, entries: Any) -> list[SignedEntry]:
         self._here()
@@ -42,11 +44,16 @@ class Told(Discovery):
     async def update_statuses(self, statuses: Any) -> None:
         said = list(statuses)
         self._here()
+        if self.unknown & {key for key, _ in said}:
+            raise Failure(ErrorCode.UNKNOWN_TRANSPORT, "not registered")
         self.statuses += said
 
-    async def list_transports(self, edge: Any) -> list[Listed]:
+    async def reconcile_transports(self, own: Any) -> Reconciled:
         self._here()
-        return []
+        self.lists.append({signed.entry.transport_id: up for signed, up in own})
+        unlisted = {key for key, _ in self.statuses} - self.lists[-1].keys()
+        self.statuses += [*self.lists[-1].items(), *((key, False) for key in unlisted)]
+        return Reconciled([7] * len(own), 0)
 
     def _here(self) -> None:
         if self.away:
@@ -113,7 +120,41 @@ async def test_nothing_is_ever_told_of_private_transports() -> None:
         await net.until(lambda: private.state == "UP")
         await announcer._reconcile()
         await announcer.stop()
-        assert key not in {said for said, _ in told.statuses} | set(told.registered)
+        assert len(told.lists[-1]) == 1, "the public one"
+        assert key not in {said for said, _ in told.statuses}.union(told.registered, *told.lists)
+        task.cancel()
+
+
+async def test_the_whole_list_is_told_however_often_something_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcing, "RECONCILE_SECONDS", 0.05)
+    async with Net(2, seed=95) as net:
+        told = Told()
+        announcer, task = announcing_of(net, told)
+        (transport,) = net.planes[0].transports.all.values()
+
+        def listed() -> bool:
+            announcer.changed(transport)
+            return len(told.lists) >= 2
+
+        await net.until(listed)
+        assert told.lists[-1] == {transport.entry.transport_id: True}
+        assert len(told.statuses) > len(told.lists)
+        task.cancel()
+
+
+async def test_a_change_of_what_the_discovery_does_not_know_has_the_whole_list_told() -> None:
+    async with Net(2, seed=96) as net:
+        told = Told()
+        announcer, task = announcing_of(net, told)
+        (transport,) = net.planes[0].transports.all.values()
+        told.unknown.add(transport.entry.transport_id)
+        net.planes[0].transports.remove(transport.entry.transport_id)
+        await net.until(lambda: told.lists == [{}])
+        assert not told.statuses
+        told.unknown.clear()
+        announcer.changed(transport)
+        await net.until(lambda: told.statuses == [(transport.entry.transport_id, False)])
+        assert told.lists == [{}], "once"
         task.cancel()
 
 

@@ -23,7 +23,7 @@ from skywire_transport_discovery.standing import Heartbeat, Node, Transport
 from skywire_transport_discovery.store import calls, nodes, reconcile, transports
 from skywire_transport_discovery.store.calls import Call, NotAllFirst
 from skywire_transport_discovery.store.database import Database
-from skywire_transport_discovery.store.reconcile import Reconciled
+from skywire_transport_discovery.store.reconcile import Own, Reconciled
 from skywire_transport_discovery.store.transports import MAX_TRANSPORTS_PER_NODE, Said
 
 P = ParamSpec("P")
@@ -44,6 +44,7 @@ class Registry:
         self._replays = MemoryReplays()
         self._registrations = Grouper("registrations", self._register)
         self._words = Grouper("statuses", self._say)
+        self._lists = Grouper("lists", self._agree)
         self._beats = Grouper("heartbeats", self._beat)
         self._by_id = Grouper("lookups", self._look_up)
         self._by_edge = Grouper("edges", self._list)
@@ -51,6 +52,7 @@ class Registry:
         self.groupers: dict[str, Grouper[Any, Any]] = {
             "registrations": self._registrations,
             "statuses": self._words,
+            "lists": self._lists,
             "heartbeats": self._beats,
             "lookups": self._by_id,
             "edges": self._by_edge,
@@ -105,12 +107,13 @@ class Registry:
         """Say whether anybody ever registered this key: a node, or a transport of it."""
         return await self._by_key.submit(key) is not None or await self.database.read(transports.is_edge, key)
 
-    async def reconcile(self, node: PublicKey, own: Sequence[tuple[SignedEntry, bool]]) -> Reconciled:
-        """Make the registry agree with a node's whole list."""
-        try:
-            [done] = await self._once([(_served(), own)], reconcile.reconcile, node, self._per_node)
-        finally:
-            self.feed.hint()
+    async def agree(self, own: Own) -> Reconciled | None:
+        """Answer a node whose whole list is what the registry has; None if something differs: then `reconcile`."""
+        return await self._lists.submit((_served(), own), max(1, len(own.listed)))
+
+    async def reconcile(self, own: Own) -> Reconciled:
+        """Make the registry agree with a node's whole list of checked entries, for a call that `agree` took along."""
+        done = await self.write(reconcile.reconcile, own, self._per_node)
         if isinstance(done, Failure):
             raise done
         return done
@@ -156,6 +159,9 @@ class Registry:
             return await self._once(asked, transports.say)
         finally:
             self.feed.hint()
+
+    async def _agree(self, asked: list[tuple[Call, Own]]) -> list[Reconciled | Failure | None]:
+        return await self._once(asked, reconcile.agree)
 
     async def _beat(self, asked: list[tuple[Call, Heartbeat]]) -> list[Failure | None]:
         renewed = await self._once(asked, nodes.renew_each)

@@ -16,7 +16,12 @@ from uuid import UUID
 import structlog
 from google.protobuf.message import Message
 from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
-from skywire_common.convert.entries import signed_entries_from, signed_entries_to, signed_entry_from
+from skywire_common.convert.entries import (
+    signed_entries_from,
+    signed_entries_to,
+    signed_entry_from,
+    signed_entry_to,
+)
 from skywire_common.convert.routes import path_pairs_from
 from skywire_common.entries import SignedEntry
 from skywire_common.errors import DecodeError, ErrorCode, Failure, Phase
@@ -51,6 +56,13 @@ class Listed(NamedTuple):
 
     entry: SignedEntry
     is_up: bool
+
+
+class Reconciled(NamedTuple):
+    """What came of a node's whole list: the time of registration of each, in its order, and how much was wrong."""
+
+    registered: list[int]
+    corrected: int
 
 
 class Presence(NamedTuple):
@@ -108,6 +120,21 @@ class Discovery:
         for at in range(0, len(messages), MAX_BATCH):
             request = pb.UpdateStatusesRequest(statuses=messages[at : at + MAX_BATCH])
             await self._call("TransportDiscovery/UpdateStatuses", request, pb.UpdateStatusesResponse)
+
+    async def reconcile_transports(self, own: Sequence[tuple[SignedEntry, bool]]) -> Reconciled:
+        """Make the registry agree with this node's whole list, at most MAX_ENTRIES with whether each is up; what it has
+        beside them is said to be down.
+        """
+        messages = [
+            pb.ReconcileTransportsRequest.Own(entry=signed_entry_to(signed._replace(registered=0)), is_up=up)
+            for signed, up in own
+        ]
+        request = pb.ReconcileTransportsRequest(transports=messages)
+        path = "TransportDiscovery/ReconcileTransports"
+        answer = await self._call(path, request, pb.ReconcileTransportsResponse)
+        if len(answer.transports) != len(own):
+            raise Failure(ErrorCode.INTERNAL, "the discovery answered with another number of transports")
+        return Reconciled([one.entry.registered for one in answer.transports], answer.corrected)
 
     async def list_transports(self, edge: PublicKey) -> list[Listed]:
         """Return all registered transports of a node."""

@@ -13,7 +13,6 @@ from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 from skywire.transport_discovery.v1 import transport_discovery_pb2_grpc as pb_grpc
 from skywire_common.convert import fields
 from skywire_common.convert.entries import MAX_ENTRIES, signed_entries_from, signed_entry_from
-from skywire_common.entries import SignedEntry
 from skywire_common.errors import ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
 from skywire_common.rpc.server import caller
@@ -23,6 +22,7 @@ from skywire_transport_discovery.limits import Quotas
 from skywire_transport_discovery.registry import Registry
 from skywire_transport_discovery.rpc import convert
 from skywire_transport_discovery.store import migrate, summary, transports
+from skywire_transport_discovery.store.reconcile import Own
 from skywire_transport_discovery.watching import MAX_WATCHERS, Event, Ring
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -83,14 +83,16 @@ class TransportDiscovery(pb_grpc.TransportDiscoveryServicer):
         self, request: pb.ReconcileTransportsRequest, context: Context
     ) -> pb.ReconcileTransportsResponse:
         """Make the registry agree with the caller's list."""
-        node = caller(context)
         listed = fields.at_most(request.transports, MAX_ENTRIES, "transports")
-        own: list[tuple[SignedEntry, bool]] = [
-            (signed_entry_from(one.entry, f"transports[{index}].entry"), one.is_up) for index, one in enumerate(listed)
-        ]
-        self._quotas.registrations(node, len(own))
-        await check_entries(node, [signed for signed, _ in own])
-        done = await self._registry.reconcile(node, own)
+        own = Own(
+            caller(context),
+            [(signed_entry_from(one.entry, f"transports[{at}].entry"), one.is_up) for at, one in enumerate(listed)],
+        )
+        done = await self._registry.agree(own)
+        if done is None:
+            self._quotas.registrations(own.node, len(own.listed))
+            await check_entries(own.node, [signed for signed, _ in own.listed])
+            done = await self._registry.reconcile(own)
         return pb.ReconcileTransportsResponse(
             transports=convert.transports_to(done.own),
             unlisted=convert.transports_to(done.unlisted),
