@@ -16,17 +16,16 @@ import click
 from skywire_common.keys import PublicKey
 
 from skywire_cli.asking import node_key
-from skywire_cli.failures import CliError, Exit
+from skywire_cli.failures import Exit
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import age, console, counted, json_wanted, print_json, table
-from skywire_cli.target import check_address, directory_option
+from skywire_cli.target import DISCOVERY_VARIABLE, check_address, directory_option, no_discovery
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
     from skywire_common.rpc.client import RpcChannel
 
-DISCOVERY_VARIABLE = "SKYWIRE_DISCOVERY"
 PACKAGE = "/skywire.transport_discovery.v1."
 TIMEOUT = 5.0
 # Between two looks with --watch.
@@ -75,8 +74,7 @@ def _address(named: str | None, directory: Path) -> str:
 
     state = load(directory)
     if state is None:
-        hint = f"name its address by --discovery or {DISCOVERY_VARIABLE}, or start a testnet: skywire testnet up"
-        raise CliError("NO_DISCOVERY", "no discovery to ask", hint)
+        raise no_discovery()
     return state.discovery().interfaces["grpc"]
 
 

@@ -93,7 +93,7 @@ _CODES: Mapping[Exit, tuple[str, ...]] = {
 EXIT_OF: Mapping[str, Exit] = {str(code): status for status, codes in _CODES.items() for code in codes}
 
 _HINT_OF_CODE: Mapping[ErrorCode, str] = {
-    ErrorCode.UNAVAILABLE: "is it running? `skywire testnet status` shows what is",
+    ErrorCode.UNAVAILABLE: "is it running, is that its address, and may it be reached from here?",
     ErrorCode.STOPPING: "it is shutting down",
     ErrorCode.DEADLINE: "it may be busy or frozen: look at its log",
     ErrorCode.NO_ROUTE: "`skywire node transports` shows what is connected",

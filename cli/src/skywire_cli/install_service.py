@@ -17,9 +17,8 @@ from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
 from skywire_cli.paths import NamedPath
 from skywire_cli.programs import installed
+from skywire_cli.units import control, unit_path
 
-SYSTEM_DIRECTORY = Path("/etc/systemd/system")
-USER_DIRECTORY = Path("~/.config/systemd/user")
 # Beyond the service's own grace: what it does after it, before systemd kills what is left.
 BEYOND_GRACE_S = 10
 # A wrong configuration does not become right by starting again.
@@ -68,10 +67,10 @@ def install_service(
         int(float(values["grace_s"])) + BEYOND_GRACE_S,
         of_user,
     )
-    path = (directory or (USER_DIRECTORY.expanduser() if of_user else SYSTEM_DIRECTORY)) / f"skywire-{service}.service"
+    path = unit_path(service, of_user=of_user, directory=directory)
     _write(path, render(unit), force)
-    control = "systemctl --user" if of_user else "systemctl"
-    after = [f"{control} daemon-reload", f"{control} enable --now {path.stem}", f"skywire logs --unit {path.stem}"]
+    tell = control(of_user=of_user)
+    after = [f"{tell} daemon-reload", f"{tell} enable --now {path.stem}", f"skywire logs --unit {path.stem}"]
     if json_wanted():
         print_json({"unit": str(path), "next": after})
     else:

@@ -133,7 +133,7 @@ def _of_journal(unit: str, follow: bool) -> Iterator[str]:
     journal = shutil.which("journalctl")
     if journal is None:
         hint = "name the file by --file; the node writes its log to standard error"
-        raise CliError("NO_LOG", "there is no testnet and no journal to read", hint)
+        raise CliError("NO_LOG", "this machine has no journal to read", hint)
     line = [journal, f"--unit={unit}", "--output=cat", "--no-pager", *(["--follow"] if follow else [])]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, errors="replace") as process:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
@@ -145,5 +145,5 @@ def _of_journal(unit: str, follow: bool) -> Iterator[str]:
         finally:
             process.terminate()
     if nothing and not follow:
-        hint = "name another one by --unit, a file by --file, or start a testnet: skywire testnet up"
-        raise CliError("NO_LOG", f"there is no testnet, and the journal has nothing of {unit}", hint)
+        hint = "name another one by --unit, or a file by --file; a node that no unit runs logs to its standard error"
+        raise CliError("NO_LOG", f"the journal has nothing of {unit}", hint)

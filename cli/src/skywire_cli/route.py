@@ -10,17 +10,15 @@ from uuid import UUID
 import click
 
 from skywire_cli.asking import node_key
-from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import console, counted, json_wanted, print_json, table
-from skywire_cli.target import check_address, directory_option
+from skywire_cli.target import DISCOVERY_VARIABLE, check_address, directory_option, no_discovery
 
 if TYPE_CHECKING:
     from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 
     from skywire_cli.testnet.state import State
 
-DISCOVERY_VARIABLE = "SKYWIRE_DISCOVERY"
 TIMEOUT = 5.0
 
 
@@ -72,8 +70,7 @@ def find(
         check_address(discovery)
     address = discovery or (state.discovery().interfaces["grpc"] if state is not None else "")
     if not address:
-        hint = f"name its address by --discovery or {DISCOVERY_VARIABLE}, or start a testnet: skywire testnet up"
-        raise CliError("NO_DISCOVERY", "no discovery to ask", hint)
+        raise no_discovery()
     answer = asyncio.run(_ask(address, request))
     if json_wanted():
         from skywire_cli.shown import plain

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from skywire_cli import units
 from skywire_cli.failures import CliError
 from skywire_cli.paths import NamedPath
 
@@ -25,6 +26,7 @@ CA_VARIABLE = "SKYWIRE_ADMIN_CA"
 SOCKET_VARIABLE = "SKYWIRE_ADMIN"
 DIRECTORY_VARIABLE = "SKYWIRE_TESTNET"
 HOME_VARIABLE = "SKYWIRE_HOME"
+DISCOVERY_VARIABLE = "SKYWIRE_DISCOVERY"
 SOCKET_FILE = "admin.sock"
 CONFIG_FILE = "config.json"
 DEFAULT_DIRECTORY = Path("skywire-testnet")
@@ -79,9 +81,10 @@ class Target(NamedTuple):
         state = load(self.directory)
         if state is None and self.number is None and home().is_dir():
             return home() / SOCKET_FILE
+        if state is None and self.number is None and self.directory == DEFAULT_DIRECTORY:
+            raise _nobody()
         if state is None:
-            hint = f"name a socket by --socket or {SOCKET_VARIABLE}, or start a testnet: skywire testnet up"
-            raise CliError("NO_TESTNET", f"no testnet runs in {self.directory}", hint)
+            raise CliError("NO_TESTNET", f"no testnet runs in {self.directory}", "skywire testnet up starts one")
         return state.node(self.number or 1).socket
 
     def config_file(self) -> Path | None:
@@ -109,6 +112,11 @@ def start_line(target: Target) -> str:
         return f"skywire testnet restart {state.node(target.number or 1).name}{where}"
     if state is not None:
         return f"skywire testnet down --dir {target.directory}, then skywire testnet up again"
+    unit = next(
+        (unit for unit in units.found("node") if config is not None and unit.config() == config.absolute()), None
+    )
+    if unit is not None:
+        return f"{unit.control} start {unit.path.stem}"
     if target.admin_socket() == home() / SOCKET_FILE:
         return "skywire-node"
     return f"skywire-node --config {config or 'FILE'}"
@@ -116,8 +124,28 @@ def start_line(target: Target) -> str:
 
 def not_running(target: Target) -> CliError:
     """Return the error for a node whose socket nobody listens on, with the line that starts it."""
-    message = f"the node at {target.admin_socket()} is not running"
-    return CliError("UNAVAILABLE", message, f"start it with: {start_line(target)}")
+    socket = target.admin_socket()
+    message = f"the node at {socket} is not running"
+    hint = f"start it with: {start_line(target)}"
+    if not socket.exists() and target.config_file() is None:
+        hint += f"; there is no such socket: if the node runs, name its own by --socket or {SOCKET_VARIABLE}"
+    return CliError("UNAVAILABLE", message, hint)
+
+
+def no_discovery() -> CliError:
+    """Return the error for a discovery that nobody named."""
+    hint = f"name its address: --discovery HOST:PORT, or {DISCOVERY_VARIABLE}; a testnet's is found by --dir"
+    return CliError("NO_DISCOVERY", "no discovery is named, and no testnet runs here", hint)
+
+
+def _nobody() -> CliError:
+    """Return the error where nothing says which node is meant and the user has none of their own."""
+    hint = f"name its socket by --socket or {SOCKET_VARIABLE}; a first node of your own: skywire-node"
+    configs = [config for config in (unit.config() for unit in units.found("node")) if config is not None]
+    if configs:
+        which = f"interfaces.admin in {configs[0]}"
+        hint = f"name the socket of the node that systemd runs, {which}, by --socket or {SOCKET_VARIABLE}"
+    return CliError("NOT_RUNNING", f"no node is named, no testnet runs here, and there is no node in {home()}", hint)
 
 
 def listening(target: Target) -> Path:

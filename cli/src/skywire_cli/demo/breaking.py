@@ -16,7 +16,8 @@ from skywire_cli.demo.outcome import Outcome, Sent
 from skywire_cli.demo.steps import Steps
 from skywire_cli.failures import CliError
 from skywire_cli.output import size
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 
 if TYPE_CHECKING:
     from skywire.node.v1 import node_admin_pb2 as pb

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from skywire.common.v1 import common_pb2
     from skywire.node.v1 import node_admin_pb2 as pb
 
-    from skywire_cli.testnet.network import Node, Testnet
+    from skywire_cli.testnet.network import Testnet
+    from skywire_cli.testnet.node import Node
 
 _NOBODY = b""
 

@@ -19,10 +19,12 @@ from skywire_cli.demo.outcome import Outcome, Sent
 from skywire_cli.demo.steps import Steps
 from skywire_cli.failures import CliError
 from skywire_cli.output import size
-from skywire_cli.testnet.command import printed_by, stop_on_signals
+from skywire_cli.testnet.command import printed_by
 from skywire_cli.testnet.identity import ProcessId
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import AppPlan, Plan, Topology, links
+from skywire_cli.testnet.signals import stop_on_signals
 from skywire_cli.testnet.state import Status
 
 FILECOPY_PORT = 11

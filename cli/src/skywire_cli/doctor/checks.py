@@ -137,7 +137,7 @@ def _apps(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "APP_MISSING",
                 f"there is no executable {executable}",
-                "link its program there (ln -s), add it anew (skywire node apps remove, add), or correct apps_path",
+                "install it there (skywire node apps remove, then add), or correct apps_path",
             )
         elif state != "ok":
             yield Finding(

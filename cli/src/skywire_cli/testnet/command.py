@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,7 @@ from skywire_cli.testnet.failing.command import failures, inflict, told
 from skywire_cli.testnet.failing.profiles import PROFILES, profile
 from skywire_cli.testnet.plan import MAX_NODES, MAX_SETUP_NODES, Topology
 from skywire_cli.testnet.restarting import restart
+from skywire_cli.testnet.signals import stop_on_signals
 from skywire_cli.testnet.state import State, Status, load
 from skywire_cli.testnet.status import status
 
@@ -253,7 +252,9 @@ async def _rise(net: Testnet, breaking: Breaking | None) -> None:
 
 async def _watch(net: Testnet, breaking: Breaking | None, lasting: float | None) -> None:
     """Keep the state true, and undo the failure when its time is over."""
-    watching = asyncio.create_task(net.watch())
+    from skywire_cli.testnet.watching import watch
+
+    watching = asyncio.create_task(watch(net))
     try:
         if breaking is not None and lasting is not None:
             await asyncio.sleep(lasting)
@@ -262,20 +263,6 @@ async def _watch(net: Testnet, breaking: Breaking | None, lasting: float | None)
     finally:
         watching.cancel()
         await asyncio.wait((watching,))
-
-
-def stop_on_signals(again: Callable[[], None]) -> asyncio.Event:
-    """Return an event that SIGINT, SIGTERM and SIGHUP set; a second one calls `again`."""
-    stop = asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set():
-            again()
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    return stop
 
 
 def _write_to(log: Path) -> None:

@@ -18,65 +18,29 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
-from skywire.node.v1 import node_admin_pb2 as node_pb
-from skywire.transport_discovery.v1 import transport_discovery_pb2 as discovery_pb
 from skywire_common import disk
 from skywire_common.curve import SecretKey
-from skywire_common.errors import ErrorCode, Failure
-from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.sockets import MAX_PATH
 
-from skywire_cli.admin import TIMEOUT, NodeAdmin
 from skywire_cli.failures import CliError
 from skywire_cli.keygen import write_key_file
-from skywire_cli.testnet import config, restarting
+from skywire_cli.testnet import config
 from skywire_cli.testnet.cleaning import clean
 from skywire_cli.testnet.identity import ProcessId
+from skywire_cli.testnet.missing import missing
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import Plan
 from skywire_cli.testnet.process import Service, shim_command
 from skywire_cli.testnet.state import STATE_FILE, Kind, State, Status, load, save
 
 CONNECT_TIMEOUT = 30.0
-SOCKET_NAME = "admin.sock"
 APPS_DIRECTORY = "apps"
 _DIRECTORY_MODE = 0o700
 _APP_MODE = 0o700
 _POLL = 0.05
-_UP = "UP"
 # Less than what one service needs to start.
 _NO_SPACE_LEFT = 1 << 20
-_WATCH_S = 2.0
-# What a node says of an app that calls itself otherwise; it will never run.
-_NEVER = "broke the protocol of its pipe"
-
-
-class Node(Service):
-    """A node of a testnet; `number` counts from 1."""
-
-    def __init__(self, number: int, root: Path, on_change: Callable[[], None]) -> None:
-        super().__init__(f"node{number}", Kind.NODE, "skywire_node", root / f"node{number}", on_change)
-        self.number = number
-        self.socket = self.directory / SOCKET_NAME
-        self._admin: NodeAdmin | None = None
-
-    @property
-    def key(self) -> PublicKey:
-        """Its public key."""
-        return PublicKey.parse(self.public_key)
-
-    @property
-    def admin(self) -> NodeAdmin:
-        """Its NodeAdmin; the connection is kept and made again as needed."""
-        if self._admin is None:
-            self._admin = NodeAdmin(self.socket)
-        return self._admin
-
-    async def close_admin(self) -> None:
-        """End the connection to NodeAdmin, if there is one."""
-        if self._admin is not None:
-            await self._admin.close()
-            self._admin = None
 
 
 class Testnet:
@@ -204,37 +168,13 @@ class Testnet:
         deadline = asyncio.get_running_loop().time() + timeout
         channel = RpcChannel(self.discovery.interfaces["grpc"], None, None)
         try:
-            while (missing := await self._missing(channel)) is not None:
+            while (lacking := await missing(self.nodes, self.plan, channel)) is not None:
                 if asyncio.get_running_loop().time() > deadline:
                     hint = f"their logs are below {self.directory}"
-                    raise CliError("NOT_CONNECTED", f"after {timeout:.0f} s {missing}", hint)
+                    raise CliError("NOT_CONNECTED", f"after {timeout:.0f} s {lacking}", hint)
                 await asyncio.sleep(_POLL)
         finally:
             await channel.close()
-
-    async def watch(self) -> None:
-        """Keep the count of links in the state true, and start again what is asked for, until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._count_links())
-            tasks.create_task(restarting.serve(self))
-
-    async def _count_links(self) -> None:
-        """Keep the count of links; a node that does not answer has none."""
-        while True:
-            await asyncio.sleep(_WATCH_S)
-            for node in self.nodes:
-                up = await self._links_up(node)
-                if up != node.state.links_up:
-                    node.change(links_up=up)
-
-    async def _links_up(self, node: Node) -> int:
-        if node.state.status is not Status.READY:
-            return 0
-        wanted = {self.nodes[index].key for index in self.plan.neighbours(node.number - 1)}
-        try:
-            return len({row.remote for row in await node.admin.transports() if row.state == _UP} & wanted)
-        except Failure:
-            return 0
 
     async def down(self, reason: str = "") -> None:
         """Stop everything, nodes first, and remove what was made unless it is to be kept."""
@@ -339,53 +279,6 @@ class Testnet:
         address = self.plan.discovery_address if service is self.discovery else ""
         return config.Peer(address or service.interfaces["grpc"], service.public_key)
 
-    async def _missing(self, channel: RpcChannel) -> str | None:
-        """Say what is not as planned yet; None if all is."""
-        missing: str | None = None
-        for node in self.nodes:
-            said = await self._missing_at(node, channel)
-            missing = missing or said
-        return missing
-
-    async def _missing_at(self, node: Node, channel: RpcChannel) -> str | None:
-        if node.state.status is Status.FAILED:
-            raise CliError("START_FAILED", f"{node.name} ended: {node.state.reason}", f"its log: {node.state.log}")
-        wanted = {self.nodes[index].key for index in self.plan.neighbours(node.number - 1)}
-        try:
-            summary = await node.admin.summary()
-            apps = await node.admin.apps()
-            starting = [app.name for app in apps if _is_starting(app)]
-            up = {
-                PublicKey(seen.remote)
-                for seen in await node.admin.transports()
-                if seen.state == _UP and seen.registered
-            }
-            request = discovery_pb.ListTransportsByEdgeRequest(edge=node.key)
-            path = "/skywire.transport_discovery.v1.TransportDiscovery/ListTransportsByEdge"
-            listed = await channel.call(
-                path, request, discovery_pb.ListTransportsByEdgeResponse, timeout=TIMEOUT, signed=False
-            )
-        except Failure as failure:
-            if failure.code not in (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE):
-                raise
-            return f"{node.name} or the discovery does not answer: {failure.cause}"
-        for app in apps:
-            if app.auto_start and _NEVER in app.reason:
-                hint = "its program has to introduce itself by the name before the @ of --app"
-                raise CliError("APP_FAILED", f"app {app.name} on {node.name}: {app.reason}", hint)
-        routed = {PublicKey(edge) for known in listed.transports if known.is_up for edge in known.entry.entry.edges}
-        if len(wanted & up) != node.state.links_up:
-            node.change(links_up=len(wanted & up))
-        if wanted - up:
-            return f"{node.name} is not linked to {_names(self.nodes, wanted - up)}"
-        if wanted - routed:
-            return f"the discovery does not route from {node.name} to {_names(self.nodes, wanted - routed)}"
-        if summary.state != "READY":
-            return f"{node.name} is {' '.join((summary.state, *summary.reasons))}"
-        if starting:
-            return f"{', '.join(starting)} on {node.name} has not said Init"
-        return None
-
     def _set(self, status: Status, reason: str = "") -> None:
         self._status, self._reason = status, reason
         self._changed()
@@ -404,17 +297,8 @@ class Testnet:
             self._told(state)
 
 
-def _is_starting(app: node_pb.App) -> bool:
-    """Say whether an app that starts by itself is on its way; one that has ended already has a reason."""
-    return app.auto_start and (app.state == "STARTING" or (app.state == "STOPPED" and not app.reason))
-
-
 def _key(path: Path) -> str:
     return str(SecretKey.load(path).public) if path.exists() else write_key_file(path)
-
-
-def _names(nodes: Iterable[Node], keys: set[PublicKey]) -> str:
-    return ", ".join(node.name for node in nodes if node.key in keys)
 
 
 async def _all(starts: Iterable[Awaitable[None]]) -> None:

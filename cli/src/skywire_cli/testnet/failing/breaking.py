@@ -37,7 +37,8 @@ from skywire_cli.testnet.failing.cable import Cable
 from skywire_cli.testnet.failing.dawdling import dawdle
 from skywire_cli.testnet.failing.profiles import Name, Profile
 from skywire_cli.testnet.identity import ProcessId
-from skywire_cli.testnet.network import CONNECT_TIMEOUT, Node, Testnet
+from skywire_cli.testnet.network import CONNECT_TIMEOUT, Testnet
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import AppPlan, Link, Plan, Topology, plan
 
 NODES, SETUP_NODES, TOPOLOGY = 4, 2, Topology.DIAMOND

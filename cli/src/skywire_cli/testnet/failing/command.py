@@ -153,7 +153,6 @@ def fill(directories: tuple[Path, ...]) -> None:
 
 def _until_told(work: Coroutine[None, None, None]) -> None:
     """Run until SIGTERM, SIGINT or SIGHUP, or until there is nothing left to do."""
-    from skywire_cli.testnet.command import stop_on_signals
 
     async def run() -> None:
         stop = asyncio.create_task(stop_on_signals(lambda: sys.exit(1)).wait())
