@@ -18,6 +18,11 @@ from contract.releases import last
 from skywire_cli.testnet.network import Testnet
 from skywire_cli.testnet.plan import AppPlan, Topology, plan
 from skywire_cli.testnet.process import Service
+from skywire_common.curve import SecretKey
+from skywire_common.entries import Entry, SignedEntry
+from skywire_common.keys import PublicKey
+from skywire_common.rpc.client import RpcChannel
+from skywire_node.control.discovery import Discovery
 from system.bed import until
 
 BUF = Path(sys.executable).parent / "buf"
@@ -90,6 +95,26 @@ def runs_from(service: Service, place: str) -> bool:
     return place.encode() in maps
 
 
+async def reconciles(net: Testnet) -> None:
+    """Have a node that is not of the testnet tell its list, which nodes do twice a minute: these run for less."""
+    secret = SecretKey.generate()
+    audience = PublicKey.parse(net.discovery.public_key)
+    channel = RpcChannel(net.discovery.interfaces["grpc"], audience, secret)
+    discovery = Discovery(channel)
+    first, second = (
+        SignedEntry.unsigned(Entry.between(secret.public, other.public, "tcp", True)).sign(secret).sign(other)
+        for other in (SecretKey.generate(), SecretKey.generate())
+    )
+    told = await discovery.reconcile_transports([(first, True), (second, False)])
+    assert all(told.registered)
+    assert told.corrected == 2
+    assert (await discovery.reconcile_transports([(second, True)])).corrected == 2
+    listed = await discovery.list_transports(secret.public)
+    assert {one.entry.entry: one.is_up for one in listed} == {first.entry: False, second.entry: True}
+    assert (await discovery.reconcile_transports([(second, True)])).corrected == 0
+    await channel.close()
+
+
 @pytest.mark.slow  # five processes six times
 @pytest.mark.system
 @pytest.mark.timeout(300)
@@ -112,5 +137,6 @@ async def test_the_last_releases_services_work_with_these(old: list[str], releas
             return not sum(one.loops + one.rules + one.reservations for one in said)
 
         await until(freed, 30, "the loop's rules are gone on every node")
+        await reconciles(net)
         codes = await asyncio.gather(*(node.stop() for node in net.nodes))
         assert codes == [0] * NODES
