@@ -17,7 +17,8 @@ from typing import Any
 
 from skywire.node.v1 import node_admin_pb2 as pb
 from skywire_cli.testnet.failing.cable import Cable
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import AppPlan, Link, Plan
 from skywire_cli.testnet.process import Service
 from skywire_cli.testnet.state import Status

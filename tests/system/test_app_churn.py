@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import AppPlan, Plan
 from soak.churn import held_by
 from system.bed import APP, Driver, until

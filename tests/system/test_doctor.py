@@ -20,7 +20,8 @@ from skywire_cli.doctor.command import _wrong
 from skywire_cli.doctor.facts import Facts
 from skywire_cli.doctor.gather import gather
 from skywire_cli.doctor.repairs import repair
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import AppPlan, Topology, plan
 from skywire_cli.testnet.process import Service
 from skywire_common.convert.entries import signed_entries_to

@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack
 
 import psutil
 import pytest
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import Topology, plan
 from skywire_node.link.descriptors import RESERVE
 from system.bed import until

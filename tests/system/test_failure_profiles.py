@@ -28,7 +28,8 @@ from skywire_cli.failures import Exit
 from skywire_cli.testnet.command import printed_by
 from skywire_cli.testnet.failing.breaking import FLOOD, PING, PROBE, Breaking, planned
 from skywire_cli.testnet.failing.profiles import PROFILES, Name, Profile
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 from skywire_common.errors import Failure
 from skywire_common.rpc.client import RpcChannel
 from system.bed import until

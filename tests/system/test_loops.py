@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import AppPlan, Topology, plan
 
 pytestmark = pytest.mark.system

@@ -13,9 +13,11 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import AppPlan, Topology, plan
 from skywire_cli.testnet.state import Status
+from skywire_cli.testnet.watching import watch
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from system.bed import until
@@ -248,7 +250,7 @@ async def test_killed_node_comes_back_on_its_ports_and_is_linked_again(net: Test
     # Its neighbour says the same of itself, whichever command asks.
     code, neighbours = skywire("status", "--node", "2", "--dir", str(net.directory))
     assert (code, neighbours["state"]) == (4, status["summaries"]["node2"]["state"]) == (4, "DEGRADED")
-    watching = asyncio.create_task(net.watch())
+    watching = asyncio.create_task(watch(net))
     try:
         code, error = skywire("status", "--node", "3", "--dir", str(net.directory))
         name, *line = shlex.split(error["hint"].removeprefix("start it with: "))

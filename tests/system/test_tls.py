@@ -12,7 +12,8 @@ import pytest
 from authority import Authority
 from skywire_cli.doctor.checks import judge
 from skywire_cli.doctor.gather import gather
-from skywire_cli.testnet.network import Node, Testnet
+from skywire_cli.testnet.network import Testnet
+from skywire_cli.testnet.node import Node
 from skywire_cli.testnet.plan import AppPlan, Link, Plan
 from skywire_cli.testnet.process import Service
 from skywire_common.errors import Failure

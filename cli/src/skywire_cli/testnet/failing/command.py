@@ -16,6 +16,7 @@ from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand, JsonGroup
 from skywire_cli.output import console, json_wanted, print_json, table
 from skywire_cli.testnet.failing.profiles import PROFILES, Profile, document, profile
+from skywire_cli.testnet.signals import stop_on_signals
 
 # What a slow cable's sockets may hold, so that they do not hide what it does not pass.
 _SLOW_BUFFERS = 32 * 1024
