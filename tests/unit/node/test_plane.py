@@ -265,6 +265,22 @@ async def test_loops_is_bounded_at_both_ends(monkeypatch: pytest.MonkeyPatch) ->
         await net.loop(0, 1)
 
 
+async def test_loops_that_ended_in_order_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops_module, "MAX_ENDED", 3)
+    async with Net(2, seed=17) as net:
+        ended = []
+        for _ in range(5):
+            near, far = await net.loop(0, 1)
+            sinks = Sink(near), Sink(far)
+            near.attach(sinks[0])
+            far.attach(sinks[1])
+            near.close()
+            await asyncio.gather(*(sink.closed.wait() for sink in sinks))
+            ended.append(near.loop_id)
+        for plane in net.planes:
+            assert [plane.loops.ended_in_order(loop_id) for loop_id in ended] == [False] * 2 + [True] * 3
+
+
 async def test_a_rule_that_dies_is_told_to_its_loop_alone() -> None:
     async with Net(3, seed=16) as net:
         first, _ = await net.loop(0, 1)

@@ -12,6 +12,7 @@ from planes import Net
 from skywire_common.curve import SecretKey
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure
+from skywire_common.keys import PublicKey
 from skywire_node.link import connection, liveness, transports
 from skywire_node.link.transports import MAX_PENDING
 
@@ -115,6 +116,39 @@ async def test_transports_that_stay_removed_are_bounded(monkeypatch: pytest.Monk
         for number in range(5):
             net.planes[0].transports.note_removed(UUID(int=number))
         assert list(net.planes[0].transports._removed) == [UUID(int=number) for number in (2, 3, 4)]
+
+
+async def test_transports_is_bounded_whoever_dials(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Net(3, seed=43) as net:
+        monkeypatch.setattr(transports, "MAX_TRANSPORTS", 2)
+        middle = net.planes[1].transports
+        with pytest.raises(Failure) as refused:
+            await middle.add(net.keys[0], public=False)
+        assert (refused.value.code, refused.value.fields.limit) == (ErrorCode.LIMIT_REACHED, "transports")
+        private = net.planes[0].transports.keep(net.keys[1], public=False)
+        await net.until(lambda: "2 transports" in private.reason)
+        await middle.meet([Entry.between(net.keys[0], net.keys[1], "tcp", False)])
+        assert len(middle.all) == 2 == len(middle.links())
+
+
+async def test_dials_of_an_earlier_lifes_neighbours_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transports, "MAX_MEETING", 2)
+
+    class Counting(Net):
+        asked, most = 0, 0
+
+        async def find_link_address(self, node: PublicKey, kind: str) -> str:
+            self.asked += 1
+            self.most = max(self.most, self.asked)
+            await asyncio.sleep(0.001)
+            self.asked -= 1
+            raise Failure(ErrorCode.UNKNOWN_NODE, "nobody ever heard of it")
+
+    async with Counting(1, seed=44) as net:
+        others = [SecretKey.generate().public for _ in range(6)]
+        await net.planes[0].transports.meet(Entry.between(net.keys[0], other, "tcp", True) for other in others)
+        assert (net.most, net.asked) == (2, 0)
+        assert not net.planes[0].transports.all
 
 
 async def test_without_a_discovery_a_link_comes_up_unregistered() -> None:

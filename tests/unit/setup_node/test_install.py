@@ -302,6 +302,18 @@ async def test_set_ups_is_bounded_per_initiator_and_in_total(monkeypatch: pytest
     assert [end.fields.limit for end in ends if isinstance(end, Failure)] == ["setups"]
 
 
+async def test_undos_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install_module, "MAX_UNDOING", 2)
+    world = World({8: "refuse", 9: "late", 10: "late", 11: "late", 12: "late"})
+    await world.fails(four_hops())
+    assert world.installer.undoing >= 2
+    refused = await world.fails(four_hops())
+    assert (refused.code, refused.fields.limit) == (ErrorCode.LIMIT_REACHED, "undos")
+    world.nodes.release.set()
+    await world.installer.drain()
+    await world.installer.make(four_hops())
+
+
 async def test_remembered_answers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install_module, "MAX_REMEMBERED", 3)
     world = World()

@@ -7,11 +7,22 @@ from collections import deque
 
 import pytest
 from skywire_common.drops import DropReason
-from skywire_common.errors import LocalError
+from skywire_common.errors import DecodeError, LocalError
 from skywire_common.loop import frames
 from skywire_common.loop.congestion import MAX_PROBE
-from skywire_common.loop.endpoint import OVERHEAD, Closed, Delivered, Dropped, Ended, Endpoint, Event, State
-from skywire_common.loop.receiving import RECEIVE_WINDOW
+from skywire_common.loop.endpoint import (
+    MAX_PINGS,
+    MAX_PONGS,
+    OVERHEAD,
+    Closed,
+    Delivered,
+    Dropped,
+    Ended,
+    Endpoint,
+    Event,
+    State,
+)
+from skywire_common.loop.receiving import RECEIVE_WINDOW, Receiving
 from skywire_common.loop.sending import HIGH_WATER, MAX_DOUBTED, MAX_SEGMENT
 from skywire_common.noise import Cipher
 
@@ -317,6 +328,35 @@ def test_doubted_segments_is_bounded() -> None:
         pair.now += MAX_PROBE
         sending.on_timer(pair.now)
     assert len(sending._doubted) == MAX_DOUBTED
+
+
+def test_pieces_beyond_gaps_are_bounded_in_what_is_kept_and_in_what_an_ack_names() -> None:
+    now, receiving = 1.0, Receiving()
+    for number in range(2 * frames.MAX_RANGES):
+        assert receiving.on_data(frames.Data(10 + 10 * number, b"12345", False), now) == []
+    named = receiving.ack(now).ranges
+    assert named == tuple((10 + 10 * number, 15 + 10 * number) for number in range(frames.MAX_RANGES))
+    # What joins two of them is taken, and makes room for one more.
+    receiving.on_data(frames.Data(15, b"12345", False), now)
+    receiving.on_data(frames.Data(10 + 10 * frames.MAX_RANGES, b"12345", False), now)
+    assert receiving.ack(now).ranges[-1] == (10 + 10 * frames.MAX_RANGES, 15 + 10 * frames.MAX_RANGES)
+    more = [(2 * number, 2 * number + 1) for number in range(1, frames.MAX_RANGES + 2)]
+    assert frames.decode(frames.encode(frames.Ack(0, 0, 0, 0, tuple(more[:-1]))))
+    with pytest.raises(DecodeError, match="ranges"):
+        frames.decode(frames.encode(frames.Ack(0, 0, 0, 0, tuple(more))))
+
+
+def test_pongs_owed_and_pings_waited_for_are_bounded() -> None:
+    pair = Pair()
+    a, b = pair.a.endpoint, pair.b.endpoint
+    for _ in range(3 * MAX_PINGS):
+        a.ping(pair.now)
+        for packet in pair.a.packets(pair.now):
+            pair.b.take(b.receive(packet, pair.now), pair.now)
+    assert len(a._pings) == MAX_PINGS
+    assert len(b._pongs) == MAX_PONGS
+    pongs = [frame for plain in iter(lambda: b.next_plain(pair.now), None) for frame in frames.decode(plain)]
+    assert sum(isinstance(frame, frames.Pong) for frame in pongs) == MAX_PONGS
 
 
 def test_an_idle_end_sends_keep_alives_and_only_those() -> None:

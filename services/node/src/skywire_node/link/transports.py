@@ -294,8 +294,10 @@ class Transports:
 
     def _up(self, link: Link, signed: SignedEntry, remote: PublicKey, *, dialled: bool) -> None:
         entry = signed.entry
-        if self._stopping or link.lost.done():
-            raise LinkError("the link is over")
+        if link.lost.done():
+            raise LinkError(link.lost.result())
+        if self._stopping:
+            raise LinkError("the node stops")
         if not self._admits(entry, remote, dialler=self._secret.public if dialled else remote):
             raise LinkError("this transport has a connection that stays")
         transport = self.all.get(entry.transport_id)
