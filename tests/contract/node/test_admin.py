@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -476,3 +476,24 @@ async def test_over_tcp_only_who_brings_the_token_gets_in(world: World, tmp_path
             await channel.close()
     finally:
         await server.stop(0)
+
+
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [
+        (lambda count: pb.DropRulesRequest(route_ids=[7] * count), admin.MAX_DROPPED_AT_ONCE),
+        (lambda count: pb.ListTrafficRequest(transport_ids=[TRANSPORT.bytes] * count), admin.MAX_TRANSPORTS_NAMED),
+        (lambda size: pb.AddTransportRequest(remote=REMOTE.public, address="a" * size), admin.MAX_ADDRESS),
+        (lambda size: pb.AddTransportRequest(remote=REMOTE.public, type="t" * size), admin.MAX_NAME),
+        (lambda size: pb.StopAppRequest(name="n" * size), admin.MAX_NAME),
+        (lambda ms: pb.TraceLoopRequest(loop_id=LOOP.loop_id, timeout_ms=ms), admin.MAX_TRACE_MS),
+    ],
+)
+async def test_a_request_is_bounded(world: World, make: Callable[[int], Message], most: int) -> None:
+    try:
+        await world.call(make(most))
+    except Failure as failure:
+        assert failure.code is not ErrorCode.INVALID_ARGUMENT
+    with pytest.raises(Failure) as caught:
+        await world.call(make(most + 1))
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT

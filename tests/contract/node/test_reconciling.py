@@ -166,6 +166,15 @@ async def test_a_list_of_more_than_a_call_takes_is_never_sent_in_parts(world: Wo
         assert list((await world.listed()).values()) == [True] * size
 
 
+async def test_a_list_is_bounded(world: World, bound: int) -> None:
+    signed = signed_by(world.secret, SecretKey.generate())
+    with pytest.raises(Failure) as caught:
+        await world.discovery.reconcile_transports([(signed, True)] * (bound + 1))
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
+    assert await world.listed() == {}
+    assert (await world.discovery.reconcile_transports([(signed, True)] * bound)).corrected == bound
+
+
 async def test_a_neighbour_that_may_have_no_more_holds_nothing_else_up(world: World, bound: int) -> None:
     full = SecretKey.generate()
     before = world.have(full)

@@ -10,6 +10,7 @@ from skywire_common.curve import SecretKey
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import Failure
 from skywire_common.keys import PublicKey
+from skywire_transport_discovery import feed as feeding
 from skywire_transport_discovery import limits, watching
 from skywire_transport_discovery.feed import Feed
 from skywire_transport_discovery.limits import Quotas
@@ -344,3 +345,23 @@ def test_quotas_are_each_keys_own_and_bounded(monkeypatch: pytest.MonkeyPatch) -
     for number in range(10):
         quotas.registrations(PublicKey(b"\x02" + bytes([number]) * 32), 1)
     assert len(quotas) == 3
+
+
+def write_log(db: Connection, count: int) -> None:
+    subjects = (number.to_bytes(16) for number in range(count))
+    changes.log(db, changes.lock(db), changes.clock(db), [changes.Change(Cause.STATUS, one, False) for one in subjects])
+
+
+async def test_what_is_read_of_the_log_at_once_is_bounded(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    follower = Feed(database)
+    await follower.load()
+    await database.write(write_log, changes.MAX_READ + 5)
+    assert len(await database.read(changes.since, 1)) == changes.MAX_READ
+    await follower.poll()
+    assert follower.ring.revision == changes.MAX_READ + 5
+    # Who comes back to a replica that nobody watched is told of so many changes, or to start anew.
+    monkeypatch.setattr(feeding, "MAX_CATCH_UP", 10)
+    assert await follower.catch_up(follower.ring.revision - 9) is None
+    caught = await follower.catch_up(follower.ring.revision - 8)
+    assert caught is not None
+    assert len(caught[0]) == 8

@@ -21,6 +21,8 @@ from skywire_transport_discovery.store import calls, changes, migrate, nodes, sc
 from skywire_transport_discovery.store.calls import Call, NotAllFirst
 from skywire_transport_discovery.store.changes import Cause
 from skywire_transport_discovery.store.database import Database
+from skywire_transport_discovery.store.many import insert
+from skywire_transport_discovery.store.nodes import DAY_MS
 from skywire_transport_discovery.store.transports import Said
 from sqlalchemy import Connection, inspect, select, text, update
 
@@ -238,6 +240,31 @@ async def test_a_node_that_dies_takes_its_transports_down_and_brings_them_back(d
     ]
     await database.write(nodes.beat, [beats[1]])
     assert await is_up(database, mine)
+
+
+async def test_leases_ended_and_days_closed_at_once_are_bounded(database: Database) -> None:
+    def make(db: Connection) -> None:
+        # Nodes that were heard of yesterday: keys need be none for that.
+        keys = (number.to_bytes(33) for number in range(nodes.MAX_SWEEP + 1))
+        rows = [(key, 1, "[]", 0, True, now - DAY_MS, now - DAY_MS, now // DAY_MS - 1, 5) for key in keys]
+        columns = (
+            "key",
+            "epoch",
+            "endpoints",
+            "max_hops",
+            "alive",
+            "last_seen_ms",
+            "lease_until_ms",
+            "day",
+            "online_ms",
+        )
+        insert(db, schema.nodes, columns, rows)
+
+    now = await database.read(changes.clock)
+    await database.write(nodes.sweep)
+    await database.write(make)
+    for work in (nodes.sweep, nodes.close_days):
+        assert [await database.write(work) for _ in range(3)] == [nodes.MAX_SWEEP, 1, 0]
 
 
 async def test_a_node_that_stops_well_is_down_at_once(database: Database) -> None:
