@@ -74,6 +74,9 @@ def test_what_is_said_is_bounded() -> None:
         wire.frame_size((wire.MAX_FRAME + 1).to_bytes(4, "big"))
     with pytest.raises(DecodeError):
         wire.decode(json.dumps({"say": "read", "ids": [ID] * (wire.MAX_IDS + 1)}).encode())
+    cut = Refused(ID, "x" * wire.MAX_WHY)
+    assert wire.decode(wire.encode(Refused(ID, "x" * 1_000))[wire.LENGTH_SIZE :]) == cut
+    assert wire.decode(json.dumps({"say": "refused", "id": ID, "why": "x" * 1_000}).encode()) == cut
 
 
 def message(number: int) -> Message:
@@ -101,6 +104,16 @@ def test_what_others_leave_on_the_disk_is_bounded(tmp_path: Path, monkeypatch: p
         kept.write(str(ANN), message(number))
     with pytest.raises(Failure, match="waiting"):
         kept.write(str(ANN), message(3))
+    kept.close()
+
+
+def test_a_page_is_bounded(tmp_path: Path) -> None:
+    kept = Store(tmp_path / "history")
+    kept.put_contact(str(ANN), "Ann")
+    for number in range(store.MAX_PAGE + 1):
+        kept.take(str(ANN), message(number))
+    page = kept.page(str(ANN), None, 1 << 40)
+    assert [entry.id for entry in page] == [message(number).id for number in range(1, store.MAX_PAGE + 1)]
     kept.close()
 
 

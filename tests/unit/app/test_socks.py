@@ -110,3 +110,6 @@ def test_answers_of_an_exit_are_checked() -> None:
 def test_a_head_is_bounded() -> None:
     with pytest.raises(DecodeError):
         exit_wire.head_size((exit_wire.MAX_HEAD + 1).to_bytes(2, "big"))
+    told = exit_wire.encode(Answer(ok=False, error="x" * (exit_wire.MAX_ERROR + 1), code=Code.FAILED, host="h" * 300))
+    answer = exit_wire.decode_answer(told[2:])
+    assert (len(answer.error), len(answer.host)) == (exit_wire.MAX_ERROR, exit_wire.MAX_NAME)

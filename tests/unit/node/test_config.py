@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from skywire_common.curve import SecretKey
 from skywire_common.runtime.config import ConfigError, load
+from skywire_node import config
 from skywire_node.config import NodeSettings
 
 KEYS = [SecretKey.generate() for _ in range(4)]
@@ -134,6 +135,21 @@ def test_the_owners_token_never_leaves_the_machine_in_plain_text(
     assert read(tmp_path, document).interfaces.admin_remote is not None
     held.chmod(0o640)
     with pytest.raises(ConfigError, match="chmod 600"):
+        read(tmp_path, document)
+
+
+@pytest.mark.parametrize(
+    ("where", "most"),
+    [
+        ("apps", config.MAX_APPS),
+        ("transports", config.MAX_TRANSPORTS),
+        ("transport_types", config.MAX_TYPES),
+        ("setup_nodes", config.MAX_SETUP_NODES),
+    ],
+)
+def test_lists_are_bounded(tmp_path: Path, document: dict[str, Any], where: str, most: int) -> None:
+    document[where] = (document.get(where) or [{"type": "grpc"}])[:1] * (most + 1)
+    with pytest.raises(ConfigError, match=f"{where}: .*at most {most} items"):
         read(tmp_path, document)
 
 

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from skywire.common.v1 import common_pb2
 from skywire.setup_node.v1 import setup_node_pb2
+from skywire_common.app_rules import MAX_WORD, check_word, is_word
 from skywire_common.convert import entries, errors, routes, rules
 from skywire_common.curve import SecretKey
-from skywire_common.entries import Entry, SignedEntry
+from skywire_common.entries import MAX_ENTRY_JSON, Entry, SignedEntry, signed_entry_from_json
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.routes import MAX_HOPS, Hop, PathPair
@@ -170,6 +171,21 @@ def test_routes_and_the_texts_of_an_error_are_bounded() -> None:
         errors.failure_from(common_pb2.ErrorDetail(code="CLOSED", limit="x" * (errors.MAX_LIMIT_NAME + 1)))
     with pytest.raises(DecodeError, match="hop_index"):
         errors.failure_from(common_pb2.ErrorDetail(code="CLOSED", hop_index=MAX_HOPS + 1))
+
+
+def test_an_entry_in_json_is_bounded() -> None:
+    with pytest.raises(DecodeError, match=f"at most {MAX_ENTRY_JSON} bytes"):
+        signed_entry_from_json(b"{}".ljust(MAX_ENTRY_JSON + 1))
+    with pytest.raises(DecodeError, match="signatures"):
+        signed_entry_from_json(b"{}".ljust(MAX_ENTRY_JSON))
+
+
+def test_an_apps_name_is_bounded_and_so_is_what_is_said_of_one() -> None:
+    assert is_word("x" * MAX_WORD)
+    assert not is_word("x" * (MAX_WORD + 1))
+    with pytest.raises(Failure) as caught:
+        check_word("x" * 100_000)
+    assert len(str(caught.value)) < 4 * MAX_WORD
 
 
 def test_entries_of_one_request_are_bounded() -> None:
