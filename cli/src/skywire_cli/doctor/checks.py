@@ -9,10 +9,9 @@ from typing import NamedTuple
 from skywire_common import disk
 
 from skywire_cli.disk import LEAST_FREE, too_little
+from skywire_cli.doctor.clocks import Clock, wrong
 from skywire_cli.doctor.facts import Facts, PeerFact, Row
 
-# Signed calls are refused from 60 s on; half of it is time to act.
-MOST_CLOCK_DIFFERENCE_S = 30.0
 MANY_RESTARTS = 3
 KEY_MODE = 0o600
 # Statuses need some time to travel before a difference is one.
@@ -168,11 +167,6 @@ def _discovery(facts: Facts) -> Iterator[Finding]:
     yield from _peer(peer, "the discovery", "DISCOVERY", "transport_discovery")
     if peer.code:
         return
-    if abs(peer.clock_ahead_s) > MOST_CLOCK_DIFFERENCE_S:
-        how = f"{abs(peer.clock_ahead_s):.0f} s " + ("behind" if peer.clock_ahead_s > 0 else "ahead of")
-        yield Finding(
-            "CLOCK_SKEW", f"this machine's clock is {how} the discovery's", "set the clock: timedatectl set-ntp true"
-        )
     if facts.summary is None:
         return
     if facts.record is None:
@@ -189,6 +183,24 @@ def _discovery(facts: Facts) -> Iterator[Finding]:
     if facts.record["epoch"] != facts.summary["epoch"]:
         what = "another process is registered under this node's key"
         yield Finding("DUPLICATE_IDENTITY", what, "stop the other one, or give this one a key of its own")
+
+
+def _clocks(facts: Facts) -> Iterator[Finding]:
+    peers = [(facts.discovery, "the discovery")] if facts.discovery is not None else []
+    peers += [(peer, f"setup node {peer.public_key[:8]}") for peer in facts.setup_nodes]
+    clocks = [
+        Clock(who, f"on the machine of {peer.address}", peer.clock_ahead_s) for peer, who in peers if not peer.code
+    ]
+    if facts.clock_ahead_s is not None:
+        clocks.append(
+            Clock("the node", f"on its machine{facts.elsewhere and f' ({facts.elsewhere})'}", facts.clock_ahead_s)
+        )
+    elif not facts.elsewhere:
+        # Where the doctor runs the node does too.
+        clocks.append(Clock("this machine", "here", 0.0))
+    for one in wrong(clocks):
+        repair = f"set the clock {one.clock.where}: timedatectl set-ntp true"
+        yield Finding("CLOCK_SKEW", f"the clock of {one.clock.who} is {one.how} that of {one.than}", repair)
 
 
 def _transports(facts: Facts) -> Iterator[Finding]:
@@ -293,6 +305,7 @@ _CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _against_config,
     _apps,
     _discovery,
+    _clocks,
     _transports,
     _setup_nodes,
     _rules,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from skywire_common.errors import SkywireError
 
+from skywire_cli.asking import ask
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonCommand
 from skywire_cli.output import json_wanted, print_json
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
 def doctor(target: Target, file: Path | None, fix: bool) -> int:
     """Compare a node with its files, its neighbours, the discovery and its setup nodes; name each difference and its
     repair. Exit code 1 if one is left. What needs the node's key (who signs, whose clock) is asked only if the
-    configuration and its key file can be read.
+    configuration and its key file can be read. With --remote the node's files are not looked at; --config is a copy
+    of its configuration then, of which it counts whom it names.
     """
     from skywire_cli.doctor.checks import judge
 
+    if fix and target.remote is not None:
+        raise CliError("USAGE", "--fix wants the node's own machine, not --remote", "run it there")
     facts = _look(target, file)
     findings = judge(facts)
     repaired: dict[int, str] = {}
@@ -50,8 +54,11 @@ def doctor(target: Target, file: Path | None, fix: bool) -> int:
 
 
 def _look(target: Target, file: Path | None) -> Facts:
-    from skywire_cli.doctor.gather import gather
+    from skywire_cli.doctor.gather import gather, gather_from_elsewhere
 
+    if target.remote is not None:
+        address = target.remote.address
+        return ask(target, lambda admin: gather_from_elsewhere(address, admin, file))
     facts = asyncio.run(gather(target.admin_socket(), file or target.config_file(), _wrong))
     if facts.summary is None:
         facts.start = start_line(target) if file is None else f"skywire-node --config {file}"

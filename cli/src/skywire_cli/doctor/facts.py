@@ -23,6 +23,7 @@ class PeerFact:
     code: str = ""
     cause: str = ""
     limit: str = ""
+    # Of the doctor's own clock.
     clock_ahead_s: float = 0.0
     tls: TlsFiles | None = None
     server_name: str = ""
@@ -34,12 +35,16 @@ class PeerFact:
 class Facts:
     """A node, its files and its neighbourhood. Rows are as `shown.plain` makes them."""
 
+    # Where it is asked: its socket, or host:port of its interfaces.admin_remote.
     socket: Path
+    elsewhere: str = ""
     socket_exists: bool = False
     # What would start the node.
     start: str = "skywire-node"
     # The running node.
     summary: Row | None = None
+    # Its clock, of the doctor's own; None: it does not say.
+    clock_ahead_s: float | None = None
     silent: str = ""
     apps: list[Row] = field(default_factory=list)
     transports: list[Row] = field(default_factory=list)

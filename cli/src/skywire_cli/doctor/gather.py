@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import socket as sockets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
+from skywire.common.v1 import process_pb2
 from skywire.setup_node.v1 import setup_node_pb2
 from skywire.transport_discovery.v1 import transport_discovery_pb2 as td
 from skywire_common.curve import SecretKey
@@ -26,6 +28,7 @@ from skywire_cli.disk import free_at
 from skywire_cli.doctor.facts import Facts, PeerFact
 from skywire_cli.doctor.ports import taken
 from skywire_cli.shown import plain
+from skywire_cli.target import SOCKET_FILE
 
 TIMEOUT = 3.0
 # A setup node gives each node 2 s.
@@ -42,7 +45,9 @@ async def gather(socket: Path, config: Path | None, check: Callable[[Path], str]
     """Return the facts; `check` says what is wrong with a configuration file, empty if nothing."""
     facts = Facts(socket, config=config)
     secret = await asyncio.to_thread(_files, facts, check)
-    await _node(facts)
+    if facts.socket_exists:
+        async with NodeAdmin(facts.socket) as admin:
+            await _node(facts, admin)
     if facts.document is not None:
         if facts.summary is None and facts.silent in ("", "UNAVAILABLE"):
             facts.taken = await asyncio.to_thread(taken, facts.document)
@@ -114,22 +119,45 @@ def _executable(path: Path) -> str:
     return "missing" if not path.is_file() else "ok" if os.access(path, os.X_OK) else "not executable"
 
 
-async def _node(facts: Facts) -> None:
-    if not facts.socket_exists:
+async def gather_from_elsewhere(address: str, admin: NodeAdmin, config: Path | None) -> Facts:
+    """Return the facts of a node on another machine; of `config`, a copy of its own, only whom it names counts.
+
+    Raises Failure if the node does not answer.
+    """
+    facts = Facts(Path(SOCKET_FILE), elsewhere=address, config=config)
+    if config is not None:
+        facts.document = _with_keys(json.loads(await asyncio.to_thread(config.read_bytes)))
+    await _ask(facts, admin)
+    assert facts.summary is not None  # noqa: S101 - it answered
+    facts.public_key = facts.summary["build"]["public_key"]
+    if facts.document is not None:
+        await _neighbourhood(facts, None)
+    return facts
+
+
+async def _ask(facts: Facts, admin: NodeAdmin) -> None:
+    """Have the node say how it is, and what time; raises Failure."""
+    began = time.time()
+    summary = await admin.summary()
+    if summary.now_ms:
+        facts.clock_ahead_s = summary.now_ms / 1000 - (began + time.time()) / 2
+    facts.summary = plain(summary)
+    facts.apps = [plain(one) for one in await admin.apps()]
+    facts.transports = [plain(one) for one in await admin.transports()]
+    facts.rules = [plain(one) for one in await admin.rules()]
+    facts.loops = [plain(one) for one in await admin.loops()]
+
+
+async def _node(facts: Facts, admin: NodeAdmin) -> None:
+    try:
+        await _ask(facts, admin)
+    except Failure as failure:
+        facts.summary, facts.silent = None, failure.code.value
+        # A node that is frozen or very busy takes a connection and says nothing: its socket is no leftover.
+        if failure.code is ErrorCode.UNAVAILABLE and await asyncio.to_thread(listens, facts.socket):
+            facts.silent = ErrorCode.DEADLINE.value
         return
-    async with NodeAdmin(facts.socket) as admin:
-        try:
-            facts.summary = plain(await admin.summary())
-            facts.apps = [plain(one) for one in await admin.apps()]
-            facts.transports = [plain(one) for one in await admin.transports()]
-            facts.rules = [plain(one) for one in await admin.rules()]
-            facts.loops = [plain(one) for one in await admin.loops()]
-        except Failure as failure:
-            facts.summary, facts.silent = None, failure.code.value
-            # A node that is frozen or very busy takes a connection and says nothing: its socket is no leftover.
-            if failure.code is ErrorCode.UNAVAILABLE and await asyncio.to_thread(listens, facts.socket):
-                facts.silent = ErrorCode.DEADLINE.value
-            return
+    assert facts.summary is not None  # noqa: S101 - it answered
     host, _, port = facts.summary["link_address"].rpartition(":")
     if port:
         facts.link_open = await _accepts(_EVERYWHERE.get(host, host.strip("[]")), int(port))
@@ -211,10 +239,24 @@ async def _peer(
     except Failure as failure:
         if failure.code in _AWAY or failure.code is ErrorCode.UNAUTHENTICATED:
             _note(fact, failure)
+    try:
+        if not fact.code:
+            fact.clock_ahead_s = await _clock(channel)
+    except Failure as failure:
+        if failure.code in _AWAY:
+            _note(fact, failure)
     finally:
-        fact.clock_ahead_s = channel.offset_s
         await channel.close()
     return fact
+
+
+async def _clock(channel: RpcChannel) -> float:
+    """Return how many seconds a service's clock is ahead of ours, give or take half of the way there and back."""
+    began = time.time()
+    path, request = "/skywire.common.v1.Process/GetBuildInfo", process_pb2.GetBuildInfoRequest()
+    said = await channel.call(path, request, process_pb2.GetBuildInfoResponse, timeout=TIMEOUT, signed=False)
+    # One of a release before tells its time only when it refuses a call for it.
+    return said.now_ms / 1000 - (began + time.time()) / 2 if said.now_ms else channel.offset_s
 
 
 def _note(peer: PeerFact, failure: Failure) -> None:

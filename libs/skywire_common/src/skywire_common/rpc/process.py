@@ -44,6 +44,7 @@ class ProcessService(process_pb2_grpc.ProcessServicer):
             service=self._name,
             revision=os.environ.get(REVISION_VARIABLE, ""),
             uptime_s=int(time.monotonic() - self._began),
+            now_ms=int(time.time() * 1000),
         )
 
     async def GetLogLevel(  # noqa: N802

@@ -166,6 +166,7 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
             rules_orphaned=self._table.orphaned(self._monotonic()),
             reservations=self._table.reserved,
             link_addresses=summary.link_addresses,
+            now_ms=int(time.time() * 1000),
         )
 
     async def ListApps(self, request: pb.ListAppsRequest, context: Any) -> pb.ListAppsResponse:  # noqa: N802
