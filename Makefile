@@ -96,7 +96,7 @@ SCHEMATHESIS_LOCK := tests/contract/discovery/schemathesis.lock
 	VIRTUAL_ENV=.venv-schemathesis $(UV) pip install -q --require-hashes --no-deps -r $(SCHEMATHESIS_LOCK)
 	@touch $@
 
-schemathesis: setup .venv-schemathesis/.stamp  ## property-based testing of the discovery's HTTP API against its schema
+schemathesis: setup .venv-schemathesis/.stamp  ## property-based testing of the discovery's HTTP API against its schema (EXAMPLES=50 of each operation)
 	PYTHONPATH=tests $(BIN)/python -m contract.discovery.against_schema $(if $(EXAMPLES),--max-examples=$(EXAMPLES))
 
 .venv-docs/.stamp: docs/api.lock | $(UV)

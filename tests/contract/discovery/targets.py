@@ -20,7 +20,7 @@ from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
 
 PACKAGE = "/skywire.transport_discovery.v1."
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0  # the first request over HTTP has the schema made; the machine may be busy
 
 
 class Refused(Exception):

@@ -67,6 +67,16 @@ _WRITES: dict[int | str, dict[str, Any]] = {
     413: {"model": models.ErrorText, "description": f"More than {MAX_BODY} bytes or {models.MAX_ITEMS} items"},
     429: {"model": models.ErrorText, "description": "Over the signer's quota"},
 }
+# What may be asked next with what an answer says, for readers of the schema and for tests that follow it.
+_OF_FIRST = {
+    "transport": {"operationId": "transport", "parameters": {"t_id": "$response.body#/0/entry/t_id"}},
+    "smallerEdge": {"operationId": "transportsOfEdge", "parameters": {"pk": "$response.body#/0/entry/edges/0"}},
+    "largerEdge": {"operationId": "transportsOfEdge", "parameters": {"pk": "$response.body#/0/entry/edges/1"}},
+    "nonce": {"operationId": "nonce", "parameters": {"pk": "$response.body#/0/entry/edges/0"}},
+}
+_OF_ONE = {
+    "edge": {"operationId": "transportsOfEdge", "parameters": {"pk": "$response.body#/entry/edges/0"}},
+}
 _SIGNED_HEADERS = [
     {
         "name": name,
@@ -97,7 +107,12 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
     api = _Api(registry, quotas)
     signed = {"parameters": _SIGNED_HEADERS}
 
-    @app.get("/security/nonces/{pk}", responses=_ERRORS | {200: {"model": models.NextNonce}}, openapi_extra=signed)
+    @app.get(
+        "/security/nonces/{pk}",
+        operation_id="nonce",
+        responses=_ERRORS | {200: {"model": models.NextNonce}},
+        openapi_extra=signed,
+    )
     async def next_nonce(pk: KeyPath, request: Request) -> Response:
         """Return the nonce of the key's next signed request."""
         key = _key(pk)
@@ -107,7 +122,8 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
 
     @app.get(
         "/transports/id:{t_id}",
-        responses=_ERRORS | _MISSING | {200: {"model": models.EntryWithStatus}},
+        operation_id="transport",
+        responses=_ERRORS | _MISSING | {200: {"model": models.EntryWithStatus, "links": _OF_ONE}},
         openapi_extra=signed,
     )
     async def transport_by_id(t_id: IdPath, request: Request) -> Response:
@@ -120,7 +136,8 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
 
     @app.get(
         "/transports/edge:{pk}",
-        responses=_ERRORS | {200: {"model": list[models.EntryWithStatus]}},
+        operation_id="transportsOfEdge",
+        responses=_ERRORS | {200: {"model": list[models.EntryWithStatus], "links": _OF_FIRST}},
         openapi_extra=signed,
     )
     async def transports_by_edge(pk: KeyPath, request: Request) -> Response:
@@ -138,13 +155,13 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
             path,
             status_code=201,
             include_in_schema=shown,
-            responses=_ERRORS | _WRITES | {201: {"model": list[models.SignedEntry]}},
+            responses=_ERRORS | _WRITES | {201: {"model": list[models.SignedEntry], "links": _OF_FIRST}},
             openapi_extra=signed | _takes(list[models.SignedEntry]),
         )(register)
 
     @app.post(
         "/statuses",
-        responses=_ERRORS | _MISSING | _WRITES | {200: {"model": list[models.EntryWithStatus]}},
+        responses=_ERRORS | _MISSING | _WRITES | {200: {"model": list[models.EntryWithStatus], "links": _OF_FIRST}},
         openapi_extra=signed | _takes(list[models.Status]),
     )
     async def statuses(request: Request) -> Response:
