@@ -69,7 +69,7 @@ async def test_the_machine_with_the_wrong_clock_is_named() -> None:
                 assert await doctor(*on) == {what: "set the clock on its machine: timedatectl set-ntp true"}
                 said = {what: f"set the clock on its machine ({address}): timedatectl set-ntp true"}
                 assert await doctor(*there) == said
-                assert await doctor(*there, through=(skewed.__name__, str(-AHEAD))) == said
+                assert await doctor(*there, through=(skewed.__name__, str(AHEAD))) == said
             for service, who in (
                 (net.setup_nodes[0], f"setup node {net.setup_nodes[0].public_key[:8]}"),
                 (net.discovery, "the discovery"),

@@ -1,8 +1,9 @@
 """Run a service with a wrong clock: `python -m skywire_cli.testnet.failing.skewed 600 skywire_node --config FILE`.
 
-The wall clock of the process's Python, `time.time`, is so many seconds ahead (behind, if negative); its monotonic clock
-and everybody else's clocks are right. Services ask `time.time` and nothing else what time it is; the stamps of the log
-stay right. That needs neither root nor a library that is loaded before the C library, as a skewed system clock would.
+The wall clock of the process's Python, `time.time`, is so many seconds ahead; its monotonic clock and everybody else's
+clocks are right. Behind it cannot be: gRPC's Python takes deadlines from that clock, and they would be over at once.
+Services ask `time.time` and nothing else what time it is; the stamps of the log stay right. That needs neither root nor
+a library that is loaded before the C library, as a skewed system clock would.
 """
 
 from __future__ import annotations
