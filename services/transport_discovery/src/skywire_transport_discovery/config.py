@@ -35,7 +35,8 @@ class Limits(Section):
     """What one key may have and do."""
 
     transports_per_node: int = setting("that one key may register", default=MAX_TRANSPORTS_PER_NODE, ge=1)
-    # Entries in RegisterTransports and ReconcileTransports; a node reconciles all of its transports twice a minute.
+    # Entries in RegisterTransports, and in ReconcileTransports if the list differs from the registry: a node sends its
+    # whole list twice a minute.
     registrations_per_minute: int = setting(
         "entries that one key may register", unit="per minute", default=10 * MAX_TRANSPORTS_PER_NODE, ge=1
     )
