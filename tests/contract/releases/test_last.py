@@ -36,7 +36,11 @@ MATRIX = {
     "setup node": ["setup-node1"],
     "discovery and setup node": ["discovery", "setup-node1"],
     "one end": ["node1"],
+    "the other end": ["node3"],
     "the middle": ["node2"],
+    # A network of before, and one node beside it is of this source.
+    "all but one end": ["discovery", "setup-node1", "node2", "node3"],
+    "all but the middle": ["discovery", "setup-node1", "node1", "node3"],
 }
 
 
@@ -115,7 +119,7 @@ async def reconciles(net: Testnet) -> None:
     await channel.close()
 
 
-@pytest.mark.slow  # five processes six times
+@pytest.mark.slow  # five processes nine times
 @pytest.mark.system
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("old", MATRIX.values(), ids=list(MATRIX))
