@@ -20,7 +20,7 @@ from skywire_cli.testnet.plan import Topology, plan
 from skywire_cli.testnet.process import Service
 
 # Processes that are started again six times.
-pytestmark = [pytest.mark.system, pytest.mark.slow]
+pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(300)]
 AHEAD = 600
 DEADLINE = 60
 
