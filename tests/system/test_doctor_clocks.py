@@ -46,37 +46,43 @@ async def doctor(*line: str, through: Sequence[str] = ()) -> dict[str, str]:
     return {one["what"]: one["repair"] for one in findings if one["code"] == "CLOCK_SKEW"}
 
 
-async def test_the_machine_with_the_wrong_clock_is_named() -> None:
+@pytest.fixture(scope="module")
+async def net() -> AsyncIterator[Testnet]:
     place = Path(tempfile.mkdtemp(prefix="sw"))
     token = place / "token"
     subprocess.run([sys.executable, "-m", "skywire_cli", "keygen", "--token", str(token)], check=True)
-    net = Testnet(plan(2, Topology.LINE), place / "net")
-    node = net.nodes[0]
+    made = Testnet(plan(2, Topology.LINE), place / "net")
     remote = {"listen": "127.0.0.1:0", "token_file": str(token)}
-    node.environment = {"SKYWIRE_INTERFACES__ADMIN_REMOTE": json.dumps(remote)}
-    on = ("--dir", str(net.directory))
+    made.nodes[0].environment = {"SKYWIRE_INTERFACES__ADMIN_REMOTE": json.dumps(remote)}
     try:
-        async with net:
-            assert await doctor(*on) == {}
-            # Whoever asks may be wrong: that is nobody's fault who is asked.
-            assert await doctor(*on, through=(skewed.__name__, str(AHEAD))) == {}
-            async with wrong(net, node):
-                address = node.interfaces["admin_remote"]
-                copy = place / "copy.json"
-                shutil.copy(node.directory / "config.json", copy)
-                there = ("--remote", address, "--token-file", str(token), "--config", str(copy))
-                what = "the clock of the node is 600 s ahead of that of the discovery"
-                assert await doctor(*on) == {what: "set the clock on its machine: timedatectl set-ntp true"}
-                said = {what: f"set the clock on its machine ({address}): timedatectl set-ntp true"}
-                assert await doctor(*there) == said
-                assert await doctor(*there, through=(skewed.__name__, str(AHEAD))) == said
-            for service, who in (
-                (net.setup_nodes[0], f"setup node {net.setup_nodes[0].public_key[:8]}"),
-                (net.discovery, "the discovery"),
-            ):
-                async with wrong(net, service):
-                    ((what, repair),) = (await doctor(*on)).items()
-                    assert what.startswith(f"the clock of {who} is 600 s ahead of that of ")
-                    assert service.interfaces["grpc"] in repair
+        async with made:
+            yield made
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+async def test_a_node_with_a_wrong_clock_is_named_also_from_elsewhere(net: Testnet, tmp_path: Path) -> None:
+    node, on = net.nodes[0], ("--dir", str(net.directory))
+    # Whoever asks may be wrong: that is nobody's fault who is asked.
+    assert await doctor(*on, through=(skewed.__name__, str(AHEAD))) == {}
+    async with wrong(net, node):
+        address = node.interfaces["admin_remote"]
+        copy = tmp_path / "copy.json"
+        shutil.copy(node.directory / "config.json", copy)
+        token = str(net.directory.parent / "token")
+        there = ("--remote", address, "--token-file", token, "--config", str(copy))
+        what = "the clock of the node is 600 s ahead of that of the discovery"
+        assert await doctor(*on) == {what: "set the clock on its machine: timedatectl set-ntp true"}
+        said = {what: f"set the clock on its machine ({address}): timedatectl set-ntp true"}
+        assert await doctor(*there) == said
+        assert await doctor(*there, through=(skewed.__name__, str(AHEAD))) == said
+
+
+@pytest.mark.parametrize("which", ["setup node", "discovery"])
+async def test_a_service_with_a_wrong_clock_is_named(net: Testnet, which: str) -> None:
+    service = net.discovery if which == "discovery" else net.setup_nodes[0]
+    async with wrong(net, service):
+        ((what, repair),) = (await doctor("--dir", str(net.directory))).items()
+    who = "the discovery" if which == "discovery" else f"setup node {service.public_key[:8]}"
+    assert what.startswith(f"the clock of {who} is 600 s ahead of that of ")
+    assert service.interfaces["grpc"] in repair
