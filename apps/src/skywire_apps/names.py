@@ -10,6 +10,7 @@ import asyncio
 import errno
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -51,8 +52,10 @@ class Names:
 
     async def _look_up(self, host: str) -> list[Address]:
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._slots:
-                return await _in_thread(host)
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+                await self._slots.acquire()
+                # Its thread goes on when nobody waits for it any more, and keeps the slot as long.
+                return await _in_thread(host, self._slots.release)
         except TimeoutError:
             raise Refused(Code.TIMEOUT, f"no name server answered for {host}") from None
         except (OSError, ValueError):
@@ -73,11 +76,12 @@ class Names:
         raise refused
 
 
-async def _in_thread(host: str) -> list[Address]:
+async def _in_thread(host: str, ended: Callable[[], None]) -> list[Address]:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[list[Address]] = loop.create_future()
 
     def settle(found: list[Address], error: Exception | None) -> None:
+        ended()
         if done.cancelled():
             return
         if error is not None:
@@ -98,5 +102,9 @@ async def _in_thread(host: str) -> list[Address]:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, found, failed)
 
-    threading.Thread(target=work, name="look-up", daemon=True).start()
+    try:
+        threading.Thread(target=work, name="look-up", daemon=True).start()
+    except RuntimeError as error:  # the system gives no more threads
+        ended()
+        raise Refused(Code.FAILED, f"the exit cannot look up {host}: {error}") from error
     return await done
