@@ -19,8 +19,8 @@ class Pointing:
     __slots__ = ("_arriving", "_leaving")
 
     def __init__(self) -> None:
-        # Two rules that use the same id on the same link are rare: only then is there a tuple.
-        self._leaving: dict[UUID, dict[int, int | tuple[int, ...]]] = {}
+        # Two rules that use the same id on the same link are rare: only then is there a set.
+        self._leaving: dict[UUID, dict[int, int | set[int]]] = {}
         self._arriving: dict[UUID, set[int]] = {}
 
     def add(self, route_id: int, rule: Installed) -> None:
@@ -28,7 +28,12 @@ class Pointing:
         if rule.next_transport is not None:
             leaving = self._leaving.setdefault(rule.next_transport, {})
             others = leaving.get(rule.next_id)
-            leaving[rule.next_id] = route_id if others is None else (*_ids(others), route_id)
+            if others is None:
+                leaving[rule.next_id] = route_id
+            elif isinstance(others, set):
+                others.add(route_id)
+            else:
+                leaving[rule.next_id] = {others, route_id}
         elif rule.kind == APP_TYPE and rule.from_transport is not None:
             self._arriving.setdefault(rule.from_transport, set()).add(route_id)
 
@@ -36,9 +41,13 @@ class Pointing:
         """Take a rule out that was just removed."""
         if rule.next_transport is not None:
             leaving = self._leaving[rule.next_transport]
-            left = tuple(one for one in _ids(leaving.pop(rule.next_id)) if one != route_id)
-            if left:
-                leaving[rule.next_id] = left[0] if len(left) == 1 else left
+            others = leaving[rule.next_id]
+            if isinstance(others, set):
+                others.discard(route_id)
+                if len(others) == 1:
+                    leaving[rule.next_id] = others.pop()
+            else:
+                del leaving[rule.next_id]
             if not leaving:
                 del self._leaving[rule.next_transport]
         elif rule.kind == APP_TYPE and rule.from_transport is not None:
@@ -61,5 +70,5 @@ class Pointing:
         return list(self._arriving.get(link, ()))
 
 
-def _ids(found: int | tuple[int, ...]) -> Iterable[int]:
-    return found if isinstance(found, tuple) else (found,)
+def _ids(found: int | set[int]) -> Iterable[int]:
+    return found if isinstance(found, set) else (found,)
