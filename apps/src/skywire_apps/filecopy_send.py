@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from skywire_app.blocking import App, ErrorCode, Failure, Stream
+from skywire_app.pipe import NoNode
 from skywire_app.session import IncompleteRead
 from skywire_common.errors import DecodeError, SkywireError
 
@@ -53,6 +54,7 @@ def send_file(identity: tuple[str, str], file: Path, remote: str, name: str, tim
         code, kind, error = _EXIT_OF.get(failure.code, EXIT_REFUSED), failure.code, str(failure)
     except (SkywireError, IncompleteRead, TimeoutError) as failure:
         kind, error = _kind(failure), str(failure)
+        code = EXIT_USAGE if isinstance(failure, NoNode) else EXIT_FAILED
     except OSError as failure:
         # The stream has errors of its own; what is left is the file's.
         code, kind, error = EXIT_FILE, "CANNOT_READ", f"{file}: {failure.strerror or failure}"

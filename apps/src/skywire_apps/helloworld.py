@@ -10,7 +10,6 @@ matter how the network cuts the stream.
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from skywire_app.blocking import App, ErrorCode, Failure, Stream
 from skywire_common.errors import SkywireError
 
 from skywire_apps.identity import identity
-from skywire_apps.options import Remote
+from skywire_apps.options import Remote, end
 from skywire_apps.report import Report
 
 NAME, VERSION = "helloworld", "1.0"
@@ -60,8 +59,7 @@ def main(
             else:
                 ping(app, remote, count, size, interval, timeout, report)
     except (SkywireError, TimeoutError, EOFError) as error:
-        report.end(f"{NAME}: {error}", ok=False, error=str(error))
-        sys.exit(1)
+        end(NAME, report, error)
 
 
 def answer(app: App) -> None:

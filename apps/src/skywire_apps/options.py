@@ -6,25 +6,38 @@ import asyncio
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
-from skywire_app import PublicKey
+from skywire_app import PublicKey, pipe
 from skywire_common.errors import DecodeError, SkywireError
 
 from skywire_apps.report import Report
 
 FROM_FILE = "file:"
 MAX_KEY_FILE = 128
+# As of a wrong command line: it is not for the shell.
+EXIT_NO_NODE = 2
 
 
 def run(name: str, report: Report, work: Coroutine[Any, Any, None]) -> None:
-    """Run an app to its end; an error is told in one line and exits with 1."""
+    """Run an app to its end; an error is told in one line and exits with 1, with 2 if no node has started it."""
+    try:
+        # Before it makes or opens anything.
+        pipe.descriptors()
+    except SkywireError as error:
+        work.close()
+        end(name, report, error)
     try:
         asyncio.run(work)
     except (SkywireError, OSError) as error:
-        report.end(f"{name}: {error}", ok=False, error=str(error))
-        sys.exit(1)
+        end(name, report, error)
+
+
+def end(name: str, report: Report, error: Exception) -> NoReturn:
+    """Tell an error in one line and exit."""
+    report.end(f"{name}: {error}", ok=False, error=str(error))
+    sys.exit(EXIT_NO_NODE if isinstance(error, pipe.NoNode) else 1)
 
 
 def nodes(texts: tuple[str, ...]) -> frozenset[PublicKey]:

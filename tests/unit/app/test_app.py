@@ -6,14 +6,19 @@ import asyncio
 import hashlib
 import os
 import random
+import select
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
-from skywire_app import Addr, App, ErrorCode, Failure, IncompleteRead, Stream
+from skywire_app import Addr, App, ErrorCode, Failure, IncompleteRead, Stream, blocking
+from skywire_app.pipe import NoNode, descriptors
 from skywire_app.stream import HIGH_WATER, READ_BUFFER
 from skywire_common import appframes as af
 from skywire_common.errors import LocalError
@@ -165,6 +170,29 @@ async def test_without_a_node_there_is_a_clear_error(monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("SKYWIRE_APP_FDS", value)
         with pytest.raises(LocalError):
             await App.setup("app", "1.0")
+
+
+async def test_descriptors_that_are_no_pipe_from_a_node_are_refused_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read, write = os.pipe()
+    with (tmp_path / "file").open("w+b") as file, closing(select.epoll()) as epoll:
+        others = file.fileno(), epoll.fileno()
+        for pair in ((write, read), (read, write), (others[0], write), (others[1], write), (read, others[0])):
+            monkeypatch.setenv("SKYWIRE_APP_FDS", ",".join(map(str, pair)))
+            for setup in (App.setup("app", "1.0"), asyncio.to_thread(blocking.App.setup, "app", "1.0")):
+                with pytest.raises(NoNode, match="has to be started by a node"):
+                    await setup
+        assert os.get_blocking(read)
+    for fd in (read, write):
+        os.close(fd)
+
+
+async def test_socket_ends_serve_as_well_as_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        monkeypatch.setenv("SKYWIRE_APP_FDS", f"{ours.fileno()},{ours.fileno()}")
+        assert descriptors() == (ours.fileno(), ours.fileno())
 
 
 async def test_a_broken_stream_raises_the_reason_after_the_last_byte(client: App, server: App, node: Node) -> None:
