@@ -13,6 +13,7 @@ from skywire_common.keys import PublicKey
 from skywire_cli.failures import CliError
 from skywire_cli.output import console, json_wanted, print_json, table
 from skywire_cli.target import Target, listening, listens, not_running
+from skywire_cli.testnet.names import node_number
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -23,7 +24,6 @@ Row = dict[str, Any]
 Cell = Callable[[Row], object]
 # Of a question that completes a word: nobody waits longer for a Tab.
 COMPLETE_S = 1.0
-_KEY_DIGITS = 66
 _Answer = TypeVar("_Answer")
 
 
@@ -41,8 +41,9 @@ class Key(click.ParamType[PublicKey]):
 
 
 def node_key(text: str, directory: Path) -> PublicKey:
-    """Read a public key, or the number of a node of the testnet in a directory; raises CliError, click.UsageError."""
-    if not text.isdecimal() or len(text) >= _KEY_DIGITS:
+    """Read a public key, or a node of the testnet in a directory, as 2 or node2; raises CliError, click.UsageError."""
+    number = node_number(text)
+    if number is None:
         return Key().convert(text, None, click.get_current_context())
     from skywire_cli.testnet.state import load
 
@@ -50,7 +51,7 @@ def node_key(text: str, directory: Path) -> PublicKey:
     if state is None:
         hint = "start one: skywire testnet up; or name nodes by their public keys"
         raise CliError("NO_TESTNET", f"{text} would be a node of a testnet, and none runs in {directory}", hint)
-    return PublicKey.parse(state.node(int(text)).public_key)
+    return PublicKey.parse(state.numbered(number).public_key)
 
 
 def ask(target: Target, question: Callable[[NodeAdmin], Awaitable[_Answer]]) -> _Answer:

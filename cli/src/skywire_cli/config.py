@@ -12,6 +12,7 @@ import click
 
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
+from skywire_cli.nearest import nearest
 from skywire_cli.output import console, json_wanted, print_json, table
 from skywire_cli.paths import NamedPath
 from skywire_cli.programs import App, parse
@@ -74,6 +75,9 @@ def new(service: str, directory: Path, changes: tuple[str, ...], apps: tuple[str
     Others are told the public key, which is in secret.key.pub. A setup node needs to know its discovery:
     --set transport_discovery.address=HOST:PORT --set transport_discovery.public_key=KEY.
     """
+    for change in changes:
+        if "=" not in change:
+            raise click.BadParameter(f"{change} is no KEY=VALUE", param_hint="--set")
     if apps and service != "node":
         raise click.UsageError(f"a {service} has no apps")
     if apps and any(change.startswith("apps=") for change in changes):
@@ -152,6 +156,10 @@ def show(what: tuple[str, ...], file: Path | None) -> None:
 def _named(what: tuple[str, ...], file: Path | None) -> tuple[str, Path | None]:
     """Return the service and the file that the arguments name; raises click.UsageError."""
     service, rest = (what[0], what[1:]) if what[0] in MODULES else (None, what)
+    if service is None and not Path(what[0]).is_file():
+        close = nearest(what[0], MODULES)
+        said = f"{what[0]} is neither a service ({', '.join(MODULES)}) nor a file"
+        raise click.BadParameter(said + (f"; the nearest is {close}" if close else ""))
     paths = [*map(Path, rest), *([file] if file is not None else [])]
     if len(paths) > 1:
         raise click.UsageError(f"one file at a time, not {' and '.join(map(str, paths))}")
@@ -159,8 +167,6 @@ def _named(what: tuple[str, ...], file: Path | None) -> tuple[str, Path | None]:
     if service is not None:
         return service, found
     assert found is not None  # noqa: S101 - there was a word, and it was no service
-    if not found.is_file():
-        raise click.BadParameter(f"{found} is neither a service ({', '.join(MODULES)}) nor a file")
     try:
         document = json.loads(found.read_bytes())
     except ValueError as error:

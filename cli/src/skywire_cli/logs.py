@@ -93,10 +93,7 @@ def _file_of(target: Target) -> Path | None:
     state = load(target.directory)
     if state is None or (target.socket is not None and target.number is None):
         return None
-    index = (target.number or 1) - 1
-    if index >= len(state.nodes):
-        raise CliError("NOT_FOUND", f"this testnet has nodes 1 to {len(state.nodes)}")
-    return Path(state.nodes[index].log)
+    return Path(state.numbered(target.number or 1).log)
 
 
 def _of_file(path: Path, follow: bool) -> Iterator[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import click
+from skywire_common.errors import ErrorCode, Failure
 
 from skywire_cli.asking import Cell, ask, completing, show
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import ListGroup
+from skywire_cli.nearest import named
 from skywire_cli.node_programs import add_app, remove_app
 from skywire_cli.output import age, json_wanted, print_json
 from skywire_cli.target import Target, target_options
@@ -46,6 +49,17 @@ async def _names(admin: NodeAdmin) -> list[str]:
     return [app.name for app in await admin.apps()]
 
 
+async def _of(admin: NodeAdmin, name: str, doing: Awaitable[pb.App]) -> pb.App:
+    """Return what the node says of one app; of one that it has not, which it has; raises Failure, CliError."""
+    try:
+        return await doing
+    except Failure as failure:
+        known = await _names(admin) if failure.code is ErrorCode.NOT_FOUND else [name]
+        if name in known:
+            raise
+        raise CliError(failure.code.value, f"the node has no app {name}", named(name, known, "apps")) from failure
+
+
 @apps.command("list")
 @target_options
 def list_apps(target: Target) -> None:
@@ -72,7 +86,7 @@ def start_app(target: Target, name: str, wait: bool, until_end: bool) -> None:
     pending = _RUNNING if until_end else _NOT_YET if wait else frozenset()
 
     async def start(admin: NodeAdmin) -> pb.App:
-        app = await admin.start_app(name)
+        app = await _of(admin, name, admin.start_app(name))
         while app.state in pending:
             await asyncio.sleep(_POLL)
             app = next(app for app in await admin.apps() if app.name == name)
@@ -90,7 +104,7 @@ def start_app(target: Target, name: str, wait: bool, until_end: bool) -> None:
 @click.argument("name", shell_complete=completing(_names))
 def stop_app(target: Target, name: str) -> None:
     """Stop the app NAME: SIGTERM, then SIGKILL."""
-    _show_app(ask(target, lambda admin: admin.stop_app(name)))
+    _show_app(ask(target, lambda admin: _of(admin, name, admin.stop_app(name))))
 
 
 @apps.command("auto-start")
@@ -99,7 +113,7 @@ def stop_app(target: Target, name: str) -> None:
 @click.argument("choice", type=click.Choice(["on", "off"]))
 def auto_start(target: Target, name: str, choice: str) -> None:
     """Have the app NAME start with the node, or not: kept over restarts, whatever the config says."""
-    _show_app(ask(target, lambda admin: admin.set_auto_start(name, choice == "on")))
+    _show_app(ask(target, lambda admin: _of(admin, name, admin.set_auto_start(name, choice == "on"))))
 
 
 def _show_app(app: pb.App) -> None:

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
+from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 
 from skywire_cli.asking import Key, ask, completing, done, show
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import ListGroup
+from skywire_cli.nearest import named
 from skywire_cli.output import age, json_wanted, print_json, size
 from skywire_cli.target import Target, target_options
 
 if TYPE_CHECKING:
+    from skywire.node.v1 import node_admin_pb2 as pb
+
     from skywire_cli.admin import NodeAdmin
 
 _STATES = ("DIALING", "SETTLING", "UP", "SUSPECT", "DOWN")
@@ -85,7 +90,16 @@ def add_transport(target: Target, key: PublicKey, kind: str, private: bool, addr
     """Dial the node KEY and keep the transport."""
     from skywire_cli.shown import plain
 
-    added = ask(target, lambda admin: admin.add_transport(key, kind, not private, address))
+    async def add(admin: NodeAdmin) -> pb.Transport:
+        try:
+            return await admin.add_transport(key, kind, not private, address)
+        except Failure as failure:
+            known = await admin.transport_types() if failure.code is ErrorCode.INVALID_ARGUMENT else [kind]
+            if kind in known:
+                raise
+            raise CliError(failure.code.value, failure.cause, named(kind, known, "types")) from failure
+
+    added = ask(target, add)
     if json_wanted():
         print_json(plain(added))
     else:

@@ -10,6 +10,7 @@ from uuid import UUID
 import click
 
 from skywire_cli.asking import node_key
+from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.output import console, counted, json_wanted, print_json, table
 from skywire_cli.target import DISCOVERY_VARIABLE, check_address, directory_option, no_discovery
@@ -50,7 +51,7 @@ def find(
 ) -> None:
     """Find pairs of a path from FROM to TO and one back.
 
-    FROM and TO are public keys, or numbers of a testnet's nodes.
+    FROM and TO are public keys, or nodes of a testnet, as 2 or node2.
     """
     from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 
@@ -65,6 +66,8 @@ def find(
         avoid_nodes=[node_key(text, directory) for text in avoid_nodes],
         avoid_transports=[avoided.bytes for avoided in avoid_transports],
     )
+    if request.from_key == request.to_key:
+        raise CliError("USAGE", "a route leads from one node to another one", "name two nodes: FROM and TO")
     state = load(directory)
     if discovery:
         check_address(discovery)

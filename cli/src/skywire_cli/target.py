@@ -16,6 +16,7 @@ import click
 from skywire_cli import units
 from skywire_cli.failures import CliError
 from skywire_cli.paths import NamedPath
+from skywire_cli.testnet.names import node_number
 
 if TYPE_CHECKING:
     from skywire_common.runtime.config import TlsFiles
@@ -198,6 +199,19 @@ def directory_option(command: _Command) -> _Command:
     )(command)
 
 
+class NodeNumber(click.ParamType[int]):
+    """A testnet's node on the command line: its number or its name."""
+
+    name = "NODE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read 2 or node2."""
+        number = value if isinstance(value, int) else node_number(str(value))
+        if not number:
+            self.fail(f"{value} is no node of a testnet, which is named as 2 or node2", param, ctx)
+        return number
+
+
 def target_options(command: _Command) -> _Command:
     """Add `--socket`, `--node` and `--dir`; the command takes them as one `target`."""
 
@@ -205,7 +219,7 @@ def target_options(command: _Command) -> _Command:
     def with_target(**options: Any) -> Any:
         return command(target=_target(options), **options)
 
-    named = click.option("--node", "number", type=click.IntRange(min=1), help="Number of a testnet's node [1].")
+    named = click.option("--node", "number", type=NodeNumber(), help="A testnet's node, as 2 or node2 [1].")
     socket = click.option(
         "--socket",
         type=NamedPath(dir_okay=False),

@@ -132,3 +132,13 @@ def test_a_file_alone_says_whose_it_is(tmp_path: Path, capsys: pytest.CaptureFix
     nobodys.write_text("[]")
     for words in ((str(nobodys),), ("nonsense",), ("node", "a", "b"), ()):
         assert asked(capsys, "check", *words, status=2)["code"] == "USAGE"
+
+
+def test_a_service_or_a_setting_that_is_none_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "c.json"
+    file.write_text("{}")
+    said = asked(capsys, "check", "nod", str(file), status=2)["message"]
+    assert "nod is neither a service (node, setup-node, discovery) nor a file; the nearest is node" in said
+    said = asked(capsys, "new", "node", str(tmp_path / "n"), "--set", "foo", status=2)
+    assert (said["code"], "KEY=VALUE" in said["message"]) == ("USAGE", True)
+    assert not (tmp_path / "n").exists()

@@ -70,7 +70,7 @@ _KEY = "02" * 33
         ["node", "transports", "add", "021b9710ea47fc62b57ecb9e4a7a19efd678fc9b42dbced9bfc38e8d2e19aa7b29"],
         ["node", "transports", "remove", "00000000-0000-0000-0000-000000000001"],
         ["node", "rules"],
-        ["node", "rules", "remove", "1"],
+        ["node", "rules", "remove", "00000001"],
         ["node", "loops"],
         ["node", "loops", "close", "1"],
         ["node", "apps"],

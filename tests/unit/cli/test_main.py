@@ -137,7 +137,7 @@ def test_key_file_is_the_owners_alone(tmp_path: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize(
     ("text", "ends"),
-    [("0000000a", (10, 10)), ("a-ff", (10, 255)), ("0-ffffffff", (0, 0xFFFFFFFF))],
+    [("0000000a", (10, 10)), ("0xa-0xFF", (10, 255)), ("00000000-ffffffff", (0, 0xFFFFFFFF))],
 )
 def test_rules_are_named_by_ids_and_ranges(text: str, ends: tuple[int, int]) -> None:
     from skywire_cli.node_rules import _range
@@ -145,7 +145,10 @@ def test_rules_are_named_by_ids_and_ranges(text: str, ends: tuple[int, int]) -> 
     assert _range(text) == ends
 
 
-@pytest.mark.parametrize("text", ["xyz", "b-a", "1-", "-1", "0-100000000"])
+@pytest.mark.parametrize(
+    "text",
+    ["xyz", "0xb-0xa", "00000001-", "-00000001", "0-100000000", "17", "1063615855", "0x", "0x123456789", "0000_00a"],
+)
 def test_what_is_no_range_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["node", "rules", "remove", "--socket", "no/such", "--", text]) == 2
     assert "Traceback" not in capsys.readouterr().err

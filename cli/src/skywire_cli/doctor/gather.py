@@ -38,6 +38,7 @@ MAX_NEIGHBOURS = 16
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}  # noqa: S104 - not to bind
 _DISCOVERY = "/skywire.transport_discovery.v1."
 _SETUP_ID_SIZE = 16
+_NO_KEY = "it holds no secret key of 64 hex digits"
 _AWAY = (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE, ErrorCode.STOPPING, ErrorCode.UNIMPLEMENTED)
 
 
@@ -103,15 +104,21 @@ def _key(facts: Facts, document: Mapping[str, Any]) -> SecretKey | None:
         facts.key_problem = error.strerror or str(error)
         return None
     except LocalError:
-        return None  # its mode says so
+        if facts.key_file.is_dir() or not SecretKey.is_in(facts.key_file):
+            # Then its mode is no matter, and no chmod mends it.
+            facts.key_mode = None
+            facts.key_problem = "it is a directory" if facts.key_file.is_dir() else _NO_KEY
+        return None  # or its mode says so
     except (DecodeError, UnicodeDecodeError):
-        facts.key_problem = "it holds no secret key of 64 hex digits"
+        facts.key_problem = _NO_KEY
         return None
     facts.public_key = str(secret.public)
     return secret
 
 
 def _directory(path: Path) -> str:
+    if path.exists() and not path.is_dir():
+        return "ok"  # the check of the configuration says what it is instead
     return "missing" if not path.is_dir() else "ok" if os.access(path, os.W_OK | os.X_OK) else "not writable"
 
 

@@ -18,7 +18,9 @@ from skywire_common.errors import DecodeError
 from skywire_cli.testnet.plan import AppPlan
 
 VERSION = "1.0"
-_SPEC = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)@(?P<node>[0-9]+):(?P<port>[0-9]+)=(?P<command>.+)", re.ASCII)
+_SPEC = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)@(?:node)?(?P<node>[0-9]+):(?P<port>[0-9]+)=(?P<command>.+)", re.ASCII
+)
 
 
 def parse(text: str, *, auto_start: bool) -> tuple[int, AppPlan]:

@@ -16,6 +16,7 @@ import click
 
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
+from skywire_cli.nearest import named
 from skywire_cli.output import json_wanted, print_json
 from skywire_cli.target import CONFIG_FILE, directory_option
 from skywire_cli.testnet.failing.command import failures, inflict, told
@@ -102,7 +103,7 @@ def down(directory: Path) -> None:
 
     state = load(directory)
     if state is None:
-        raise CliError("NO_TESTNET", f"there is no testnet in {directory}")
+        raise _no_testnet(directory)
     ended = state.running and state.launcher.end(_DOWN_GRACE)
     left = load(directory)
     if left is not None and not (ended and left.keep):
@@ -120,19 +121,21 @@ def down(directory: Path) -> None:
 @click.option("--app", help="Only what this app printed.")
 @directory_option
 def logs(process: str, app: str | None, directory: Path) -> None:
-    """Print the log of a PROCESS, for example node1, or what one of its apps printed."""
+    """Print the log of a PROCESS, for example node1, or 1 for that, or what one of its apps printed."""
     state = load(directory)
     if state is None:
-        raise CliError("NO_TESTNET", f"there is no testnet in {directory}")
-    found = next((service for service in state.services if service.name == process), None)
-    if found is None:
-        names = ", ".join(service.name for service in state.services)
-        raise CliError("NOT_FOUND", f"this testnet has {names}, not {process}")
+        raise _no_testnet(directory)
+    found = state.process(process)
     if app is not None:
         check_app(app, Path(found.log))
     text = Path(found.log).read_text(errors="replace")
     for line in text.splitlines() if app is None else printed_by(app, text):
         click.echo(json.dumps(line) if json_wanted() and app is not None else line)
+
+
+def _no_testnet(directory: Path) -> CliError:
+    hint = "`skywire testnet up` starts one; one that lies elsewhere is named by --dir"
+    return CliError("NO_TESTNET", f"there is no testnet in {directory}", hint)
 
 
 def check_app(app: str, log: Path) -> None:
@@ -143,8 +146,7 @@ def check_app(app: str, log: Path) -> None:
         document = {}  # it never started
     known = [str(one["app"]) for one in document.get("apps", ())]
     if app not in known:
-        has = f"its apps: {', '.join(known)}" if known else "it has no apps"
-        raise CliError("NOT_FOUND", f"{log.stem} has no app {app}", has)
+        raise CliError("NOT_FOUND", f"{log.stem} has no app {app}", named(app, known, "apps"))
 
 
 def printed_by(app: str, log: str) -> list[str]:

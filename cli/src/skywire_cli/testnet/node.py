@@ -8,6 +8,7 @@ from pathlib import Path
 from skywire_common.keys import PublicKey
 
 from skywire_cli.admin import NodeAdmin
+from skywire_cli.testnet.names import node_name
 from skywire_cli.testnet.process import Service
 from skywire_cli.testnet.state import Kind
 
@@ -18,7 +19,7 @@ class Node(Service):
     """A node of a testnet; `number` counts from 1."""
 
     def __init__(self, number: int, root: Path, on_change: Callable[[], None]) -> None:
-        super().__init__(f"node{number}", Kind.NODE, "skywire_node", root / f"node{number}", on_change)
+        super().__init__(node_name(number), Kind.NODE, "skywire_node", root / node_name(number), on_change)
         self.number = number
         self.socket = self.directory / SOCKET_NAME
         self._admin: NodeAdmin | None = None

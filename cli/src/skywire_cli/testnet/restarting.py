@@ -61,8 +61,7 @@ async def _again(net: Testnet, service: Service) -> None:
 @directory_option
 def restart(process: str, directory: Path) -> None:
     """Start a PROCESS again, for example node1, or 1 for that: ended if it runs, on the ports that it had."""
-    name = f"node{process}" if process.isdecimal() else process
-    found = _asked(directory, name)
+    found = _asked(directory, process)
     if json_wanted():
         print_json({"name": found.name, "pid": found.process.pid if found.process else 0, "status": found.status})
     else:
@@ -71,7 +70,8 @@ def restart(process: str, directory: Path) -> None:
 
 def _asked(directory: Path, name: str) -> ServiceState:
     """Have the launcher restart a process and return how it is then; raises CliError."""
-    place = directory / _service(directory, name).name
+    name = _running(directory).process(name).name
+    place = directory / name
     wanted, taken = place / WANTED, place / TAKEN
     wanted.touch()
     try:
@@ -79,7 +79,7 @@ def _asked(directory: Path, name: str) -> ServiceState:
     finally:
         wanted.unlink(missing_ok=True)
     _until_gone(taken, directory, DONE_TIMEOUT, f"{name} is not back")
-    found = _service(directory, name)
+    found = _running(directory).process(name)
     if found.status is not Status.READY:
         raise CliError("START_FAILED", f"{name} does not run: {found.reason}", f"its log: {found.log}")
     return found
@@ -92,15 +92,6 @@ def _until_gone(file: Path, directory: Path, timeout: float, else_say: str) -> N
         if time.monotonic() > until:
             raise CliError("DEADLINE", f"after {timeout:.0f} s {else_say}", f"its state: {directory}")
         time.sleep(LOOK_S / 4)
-
-
-def _service(directory: Path, name: str) -> ServiceState:
-    state = _running(directory)
-    found = next((service for service in state.services if service.name == name), None)
-    if found is None:
-        names = ", ".join(service.name for service in state.services)
-        raise CliError("NOT_FOUND", f"this testnet has {names}, not {name}")
-    return found
 
 
 def _running(directory: Path) -> State:

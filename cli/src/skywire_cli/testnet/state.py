@@ -15,7 +15,9 @@ from typing import Any
 from skywire_common.errors import DecodeError
 
 from skywire_cli.failures import CliError
+from skywire_cli.nearest import named
 from skywire_cli.testnet.identity import ProcessId
+from skywire_cli.testnet.names import node_name, node_number
 
 STATE_FILE = "testnet.json"
 _VERSION = 2
@@ -89,11 +91,27 @@ class State:
         """Whether the launcher has it up, or is at it. A launcher may live on and do other things afterwards."""
         return self.status not in (Status.STOPPED, Status.FAILED) and self.launcher.alive
 
-    def node(self, number: int) -> ServiceState:
-        """Return a node by its number, from 1; raises CliError if there is none or it does not run."""
+    def process(self, text: str) -> ServiceState:
+        """Return a process by its name, a node also by its number; raises CliError if there is none."""
+        number = node_number(text)
+        name = text if number is None else node_name(number)
+        found = next((service for service in self.services if service.name == name), None)
+        if found is None:
+            hint = named(name, [service.name for service in self.services], "processes")
+            raise CliError("NOT_FOUND", f"this testnet has no {name}", hint)
+        return found
+
+    def numbered(self, number: int) -> ServiceState:
+        """Return a node by its number, from 1; raises CliError if there is none."""
         if not 1 <= number <= len(self.nodes):
-            raise CliError("NOT_FOUND", f"this testnet has nodes 1 to {len(self.nodes)}, not {number}")
-        node = self.nodes[number - 1]
+            last = len(self.nodes)
+            hint = f"name one of them, as {last} or {node_name(last)}: `skywire testnet status` shows them"
+            raise CliError("NOT_FOUND", f"this testnet has nodes 1 to {last}, not {number}", hint)
+        return self.nodes[number - 1]
+
+    def node(self, number: int) -> ServiceState:
+        """Return a node that runs by its number, from 1; raises CliError if there is none or it does not run."""
+        node = self.numbered(number)
         if "admin" not in node.interfaces:
             raise CliError("NOT_READY", f"{node.name} is {node.status}", f"its log: {node.log}")
         return node

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from skywire_common.curve import SecretKey
 from skywire_common.runtime.config import (
     MAX_ADDRESSES,
@@ -48,6 +48,17 @@ class Strict(ServiceSettings):
 
 
 KEY = SecretKey.generate().public
+
+
+class Contradictory(ServiceSettings):
+    least: int
+    most: int
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.least > self.most:
+            raise ValueError("least is over most")
+        return self
 
 
 def write(tmp_path: Path, document: Any) -> Path:
@@ -108,6 +119,22 @@ def test_an_unknown_key_is_told_with_the_nearest(tmp_path: Path, document: Any, 
     said = refusal(tmp_path, document)
     assert f"no key {unknown}" in said
     assert f"the nearest is {nearest}" in said
+
+
+def test_a_key_that_stands_at_the_wrong_place_is_found_and_nothing_is_said_where_nothing_is_near(
+    tmp_path: Path,
+) -> None:
+    mistakes = refusal(tmp_path, {"grcp": "x", "public_keys": "x", "zzz": 1}).partition(": ")[2]
+    said = mistakes.split("; no key ")
+    assert said[0] == "no key grcp; the nearest is interfaces.grpc"
+    assert said[1:] == ["public_keys; the nearest is peers.public_key", "zzz"]
+
+
+def test_a_mistake_of_the_whole_begins_with_what_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, {"least": 2, "most": 1})
+    with pytest.raises(ConfigError) as refused:
+        load(Contradictory, path)
+    assert str(refused.value) == f"{path}: least is over most"
 
 
 def test_an_unknown_key_in_the_environment_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
@@ -30,6 +31,8 @@ MAX_KEY_FILE = 128
 MAX_SOCKET_PATH = 107
 # Of replicas of one peer.
 MAX_ADDRESSES = 16
+# How like a wrong key a right one is that may have been meant, from 0 to 1.
+_NEAR = 0.5
 S = TypeVar("S", bound="ServiceSettings")
 
 
@@ -110,6 +113,20 @@ def _listen(value: str) -> str:
 def _socket_path(value: Path) -> Path:
     if len(str(value).encode()) > MAX_SOCKET_PATH:
         raise ValueError(f"the path of a unix socket has at most {MAX_SOCKET_PATH} bytes: choose a shorter one")
+    if os.path.isdir(value):
+        raise ValueError(f"{value} is a directory, not a socket")
+    if os.path.isfile(value):
+        raise ValueError(f"{value} is a file, not a socket")
+    _directory(value.parent)
+    return value
+
+
+def _directory(value: Path) -> Path:
+    """Check that a directory is one or can be made: nothing else has its name or that of one above it."""
+    # Where this process may not look, it says nothing.
+    there = next((path for path in (value, *value.parents) if os.path.lexists(path)), None)
+    if there is not None and not os.path.isdir(there):
+        raise ValueError(f"{there} is {'a file' if os.path.exists(there) else 'a link to nothing'}, not a directory")
     return value
 
 
@@ -125,6 +142,8 @@ Addresses = Annotated[str, AfterValidator(_host_ports)]
 ListenAddress = Annotated[str, AfterValidator(_listen)]
 # Where to listen for the owner.
 SocketPath = Annotated[Path, AfterValidator(_socket_path)]
+# A directory that is there or will be made.
+Directory = Annotated[Path, AfterValidator(_directory)]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -275,13 +294,38 @@ def _explain(settings: type[BaseModel], kind: str, where: tuple[int | str, ...],
     name = _dotted(where)
     if kind == "missing":
         return f"{name} is missing"
-    return f"{name}: {message.removeprefix('Value error, ')}"
+    said = message.removeprefix("Value error, ")
+    # What contradicts itself as a whole is at no key.
+    return f"{name}: {said}" if name else said
 
 
 def _unknown(settings: type[BaseModel], where: tuple[int | str, ...]) -> str:
-    known = _names(settings, where[:-1])
-    nearest = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0)
-    return f"no key {_dotted(where)}" + (f"; the nearest is {nearest[0]}" if nearest else "")
+    nearest = _nearest(settings, where)
+    return f"no key {_dotted(where)}" + (f"; the nearest is {nearest}" if nearest else "")
+
+
+def _nearest(settings: type[BaseModel], where: tuple[int | str, ...]) -> str:
+    """Return the key that was meant: one of the same place by its name, one of elsewhere by its dotted name, or ""."""
+    wrong = str(where[-1])
+    known = {name: name for name in _names(settings, where[:-1])}
+    for dotted in _dotted_names(settings):
+        known.setdefault(dotted, dotted.rpartition(".")[2])
+    # A name of the same place comes first, so that of two that are as near it is taken.
+    likeness = {name: _likeness(wrong, last) for name, last in known.items()}
+    best = max(likeness, key=lambda name: likeness[name], default="")
+    return best if likeness.get(best, 0) >= _NEAR else ""
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _dotted_names(settings: type[BaseModel], before: str = "") -> Iterator[str]:
+    """Name every key; those of a list's items or of a mapping's values as if it were one."""
+    for name, field in settings.model_fields.items():
+        yield f"{before}{name}"
+        for model in _models(field.annotation):
+            yield from _dotted_names(model, f"{before}{name}.")
 
 
 def _dotted(where: tuple[int | str, ...]) -> str:
