@@ -250,6 +250,16 @@ async def test_faults_of_files_are_gathered_and_repaired(tmp_path: Path) -> None
     # With a key that may be read the discovery is asked, and nobody is there.
     assert "DISCOVERY_AWAY" in after
 
+    # What is no key wants another path, not another mode.
+    key.write_text("<html></html>")
+    key.chmod(0o644)
+    assert {"KEY_READABLE", "KEY_UNUSABLE"} & await codes(fix=True) == {"KEY_UNUSABLE"}
+    key.unlink()
+    key.mkdir()
+    mode = key.stat().st_mode
+    assert {"KEY_READABLE", "KEY_UNUSABLE"} & await codes(fix=True) == {"KEY_UNUSABLE"}
+    assert key.stat().st_mode == mode
+
 
 def test_a_taken_port_is_told_with_its_holder() -> None:
     holder = sockets.socket()

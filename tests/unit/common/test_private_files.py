@@ -7,6 +7,7 @@ import resource
 from pathlib import Path
 
 import pytest
+from skywire_common.curve import SecretKey
 from skywire_common.errors import LocalError
 from skywire_common.private_files import check_private, is_private, write_private
 
@@ -46,6 +47,29 @@ def test_the_refusal_says_what_to_do(tmp_path: Path) -> None:
         check_private(path)
     with pytest.raises(FileNotFoundError):
         check_private(tmp_path / "none")
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_a_directory_is_no_file_of_too_open_a_mode(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "secret.key"
+    path.mkdir()
+    path.chmod(mode)
+    with pytest.raises(LocalError, match=r"is a directory, not a key file$"):
+        SecretKey.load(path)
+    with pytest.raises(LocalError, match=r"is a directory, not a file$"):
+        check_private(path)
+
+
+def test_a_wrong_path_is_told_before_a_wrong_mode(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    for junk in (b"<html></html>", b"\xff" * 1_000, b"", b"00" * 32):
+        path.write_bytes(junk)
+        path.chmod(0o644)
+        with pytest.raises(LocalError, match=r"holds no secret key of 64 hex digits, .* \(mode 0644\)$"):
+            SecretKey.load(path)
+    path.write_text("ab" * 32 + "\n")
+    with pytest.raises(LocalError, match=r"mode 0644.*chmod 600"):
+        SecretKey.load(path)
 
 
 def test_a_file_is_made_for_its_owner_whole_or_not_at_all(tmp_path: Path) -> None:

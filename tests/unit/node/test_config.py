@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from skywire_common.curve import SecretKey
 from skywire_common.runtime.config import ConfigError, load
-from skywire_node import config
+from skywire_common.runtime.scope import Scope
+from skywire_node import config, node
 from skywire_node.config import NodeSettings
 
 KEYS = [SecretKey.generate() for _ in range(4)]
@@ -81,6 +83,12 @@ def test_the_environment_overrules_the_file(
     [
         pytest.param("node.static_public_key", REMOTE, "static_public_key is not the key", id="static_public_key"),
         ("node.static_secret_key_file", "/nowhere/at/all", "No such file"),
+        ("node.static_secret_key_file", "/usr", "/usr is a directory, not a key file"),
+        ("apps_path", __file__, f"apps_path: {__file__} is a file, not a directory"),
+        ("local_path", f"{__file__}/under/it", f"local_path: {__file__} is a file, not a directory"),
+        ("interfaces.admin", "/usr", "interfaces.admin: /usr is a directory, not a socket"),
+        ("interfaces.admin", __file__, f"interfaces.admin: {__file__} is a file, not a socket"),
+        ("interfaces.admin", f"{__file__}/a.sock", f"interfaces.admin: {__file__} is a file, not a directory"),
         ("apps.1.port", 1, "apps chat and helloworld both want port 1"),
         ("apps.1.port", 3, "it is reserved for socksproxy"),
         ("transports.0.type", "carrier-pigeon", "there are: grpc, tcp"),
@@ -114,6 +122,27 @@ def test_a_mistake_is_named(tmp_path: Path, document: dict[str, Any], where: str
         read(tmp_path, document)
     assert says in str(caught.value)
     assert KEYS[0].to_bytes().hex() not in str(caught.value)
+
+
+def test_the_paths_by_default_are_checked_too(
+    tmp_path: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del document["local_path"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "local").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="local_path: local is a link to nothing, not a directory"):
+        read(tmp_path, document)
+    (tmp_path / "nowhere").mkdir()
+    assert read(tmp_path, document).local_path == Path("local")
+
+
+async def test_a_directory_that_cannot_be_made_is_an_error_of_the_configuration(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    settings = read(tmp_path, document)
+    (tmp_path / "local").touch()  # since it was checked
+    with pytest.raises(ConfigError, match=r"^local_path: .*/local: File exists$"):
+        await node.start(settings, Scope(structlog.get_logger(), 1.0))
 
 
 @pytest.mark.parametrize("plain_text", [False, True])

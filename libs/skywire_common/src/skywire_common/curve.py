@@ -18,6 +18,8 @@ from skywire_common.keys import PublicKey
 from skywire_common.private_files import check_private
 
 SECRET_KEY_SIZE = 32
+# Of a key file, blanks and a line's end included; what is longer holds no key.
+MAX_KEY_FILE = 128
 SIGNATURE_SIZE = 65
 DH_SIZE = 33
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
@@ -57,9 +59,29 @@ class SecretKey:
 
     @classmethod
     def load(cls, path: Path) -> SecretKey:
-        """Read a key file; raises LocalError if others may read it (mode 0600; see private_files)."""
-        check_private(path)
+        """Read a key file; raises LocalError if others may read it (mode 0600; see private_files), DecodeError."""
+        try:
+            check_private(path, "key file")
+        except LocalError as error:
+            if path.is_file() and not cls.is_in(path):
+                # A wrong path rather than a wrong mode: nobody's page or log wants a chmod.
+                mode = path.stat().st_mode & 0o777
+                text = f"{path} holds no secret key of {2 * SECRET_KEY_SIZE} hex digits"
+                raise LocalError(f"{text}, and may be read by others (mode {mode:04o})") from error
+            raise
         return cls.parse(path.read_text())
+
+    @classmethod
+    def is_in(cls, path: Path) -> bool:
+        """Say whether a file holds a key, whoever may read it; True too if this process may not."""
+        try:
+            with path.open("rb") as file:
+                cls.parse(file.read(MAX_KEY_FILE).decode("ascii", "replace"))
+        except DecodeError:
+            return False
+        except OSError:
+            return True
+        return True
 
     @cached_property
     def public(self) -> PublicKey:

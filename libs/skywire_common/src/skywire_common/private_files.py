@@ -8,6 +8,7 @@ mode 0640 or 0440   root's file, read by another user as a member of its group: 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection
 from pathlib import Path
 
@@ -18,9 +19,12 @@ _OTHERS_MAY = 0o077
 _GROUP_READS = 0o040
 
 
-def check_private(path: Path) -> None:
-    """Raise LocalError if others than this process's user may use the file, OSError if there is none."""
+def check_private(path: Path, what: str = "file") -> None:
+    """Raise LocalError if it is a directory or others than this process's user may use it, OSError if it is missing."""
     found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        # Its mode is another matter: chmod 600 would lock it.
+        raise LocalError(f"{path} is a directory, not a {what}")
     if not is_private(found, os.geteuid(), {os.getegid(), *os.getgroups()}):
         mode = found.st_mode & 0o777
         raise LocalError(f"{path} may be read by others (mode {mode:04o}): run chmod 600 {path}")

@@ -14,6 +14,7 @@ from skywire_common.keys import PublicKey
 from skywire_common.rpc import token
 from skywire_common.runtime.config import (
     Address,
+    Directory,
     HexKey,
     KeyFile,
     ListenAddress,
@@ -212,8 +213,12 @@ class NodeSettings(ServiceSettings):
         "types of transports beside tcp", default=(), max_length=MAX_TYPES
     )
     apps: tuple[AppSettings, ...] = setting("the node's apps", default=(), max_length=MAX_APPS)
-    apps_path: Path = setting("where executables {app}.v{version} are", default=Path("apps"))
-    local_path: Path = setting("the node's own files, and {app}/v{version} for each app", default=Path("local"))
+    apps_path: Directory = setting(
+        "where executables {app}.v{version} are", default=Path("apps"), validate_default=True
+    )
+    local_path: Directory = setting(
+        "the node's own files, and {app}/v{version} for each app", default=Path("local"), validate_default=True
+    )
     interfaces: Interfaces = setting("where it listens")
     limits: Limits = setting("bounds", default=Limits())
     heartbeat_s: float = setting(

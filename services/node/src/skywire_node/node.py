@@ -24,7 +24,7 @@ from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import UNIX, RpcServer
 from skywire_common.runtime import logging, metrics
-from skywire_common.runtime.config import Peer
+from skywire_common.runtime.config import ConfigError, Peer
 from skywire_common.runtime.listening import listening
 from skywire_common.runtime.scope import Scope
 from skywire_common.runtime.service import Ready
@@ -340,8 +340,11 @@ class Node:
 async def start(settings: NodeSettings, scope: Scope, *, adopts: bool = False) -> Ready:
     """Start a node; its closing is deferred to the scope. `adopts`: as for `AppHost`."""
     secret = settings.node.secret()
-    for directory in (settings.apps_path, settings.local_path):
-        directory.mkdir(parents=True, exist_ok=True)
+    for key, directory in (("apps_path", settings.apps_path), ("local_path", settings.local_path)):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise ConfigError(f"{key}: {error.filename}: {error.strerror}") from error
     store = await Store.open(settings.local_path)
     scope.defer(store.close)
     return await Node(settings, secret, scope, store, adopts=adopts).start()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
@@ -113,21 +113,38 @@ def _listen(value: str) -> str:
 def _socket_path(value: Path) -> Path:
     if len(str(value).encode()) > MAX_SOCKET_PATH:
         raise ValueError(f"the path of a unix socket has at most {MAX_SOCKET_PATH} bytes: choose a shorter one")
-    if os.path.isdir(value):
-        raise ValueError(f"{value} is a directory, not a socket")
-    if os.path.isfile(value):
-        raise ValueError(f"{value} is a file, not a socket")
+    what = _what(value)
+    if what in (_A_DIRECTORY, _A_FILE):
+        raise ValueError(f"{value} is {what}, not a socket")
     _directory(value.parent)
     return value
 
 
 def _directory(value: Path) -> Path:
     """Check that a directory is one or can be made: nothing else has its name or that of one above it."""
-    # Where this process may not look, it says nothing.
-    there = next((path for path in (value, *value.parents) if os.path.lexists(path)), None)
-    if there is not None and not os.path.isdir(there):
-        raise ValueError(f"{there} is {'a file' if os.path.exists(there) else 'a link to nothing'}, not a directory")
+    for path in (value, *value.parents):
+        what = _what(path)
+        if what == _A_DIRECTORY:
+            break
+        if what:
+            raise ValueError(f"{path} is {what}, not a directory")
     return value
+
+
+_A_DIRECTORY, _A_FILE = "a directory", "a file"
+
+
+def _what(path: Path) -> str:
+    """Say what a path is; empty if it is nothing, or this process may not look."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "a link to nothing" if path.is_symlink() else ""
+    except OSError:
+        return ""
+    if stat.S_ISDIR(mode):
+        return _A_DIRECTORY
+    return _A_FILE if stat.S_ISREG(mode) else "a socket or device"
 
 
 # A public key: 66 hex digits, or "file:PATH" of a file that holds them.
