@@ -58,6 +58,35 @@ async def test_dial_accept_write_read_close(node: Node) -> None:
     await run(server.close, client.close)
 
 
+async def test_an_app_that_computes_after_reading_has_answered_meanwhile(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skywire_app.blocking.ANSWER_WITHIN_S", 0.05)
+    server, client = await start(node, "server", 10), await start(node, "client")
+    computed = threading.Event()
+
+    def serve() -> None:
+        with server.accept(timeout=10) as stream:
+            assert stream.readexactly(4, timeout=10) == b"work"
+            assert computed.wait(20)
+
+    def ask() -> None:
+        stream = client.dial(f"{KEY}:10", timeout=10)
+        stream.write(b"work")
+        stream.drain(10)
+
+    serving = asyncio.create_task(asyncio.to_thread(serve))
+    await run(ask)
+    session = node.listeners[10].session
+    async with asyncio.timeout(10):
+        while session.unanswered(float("inf"))[0]:
+            await asyncio.sleep(0.01)
+    assert not serving.done()
+    computed.set()
+    await serving
+    await run(server.close, client.close)
+
+
 async def test_many_threads_share_one_pipe(node: Node) -> None:
     server, client = await start(node, "server", 10), await start(node, "client")
 

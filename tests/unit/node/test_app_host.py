@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -249,7 +250,37 @@ async def test_an_app_that_does_not_read_its_pipe_is_degraded(world: World, monk
     async with asyncio.timeout(5):
         while host.status("bad").state is not AppState.DEGRADED:
             await asyncio.sleep(0.01)
-    assert "3 loops wait" in host.status("bad").reason
+    assert "leaves 3 frames unanswered" in host.status("bad").reason
+
+
+async def test_a_frozen_app_is_degraded_and_one_that_goes_on_is_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skywire_node.apps.run.STUCK_S", 0.2)
+    (world.folder / "bin").mkdir()
+    (world.folder / "bin" / "pong.v1.0").symlink_to(Path(sys.executable).parent / "skywire-helloworld")
+    host = world.make(AppSpec("pong", "1.0", port=10))
+    host.start_app("pong")
+    await world.until_state("pong", AppState.READY)
+    far = world.dial(10, b"ping")
+    assert await far.until(4) == b"pong"
+    pid = host.status("pong").pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(0.3)
+        assert host.status("pong").state is AppState.READY  # nobody wants anything of it
+        far.rest = memoryview(b"ping")
+        far.on_writable()
+        async with asyncio.timeout(5):
+            while host.status("pong").state is not AppState.DEGRADED:
+                await asyncio.sleep(0.01)
+        assert "leaves a frame unanswered" in host.status("pong").reason
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await far.until(8)
+    async with asyncio.timeout(5):
+        while host.status("pong").state is not AppState.READY:
+            await asyncio.sleep(0.01)
 
 
 async def test_starting_and_stopping_many_times_leaves_nothing(world: World) -> None:

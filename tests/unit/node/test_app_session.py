@@ -131,7 +131,7 @@ def test_toward_an_app_no_more_sends_are_unanswered_than_it_said(window: int) ->
     frames = driver.frames(most=1 << 30)
     assert len(frames) == min(window, MAX_WINDOW)
     assert loop.granted == 0
-    assert driver.session.stalled == 1
+    assert driver.session.unanswered(0.0) == (len(frames), 0.0)
     received = payloads(frames)
     while frames:
         new = []
@@ -142,7 +142,20 @@ def test_toward_an_app_no_more_sends_are_unanswered_than_it_said(window: int) ->
     assert received == data
     assert loop.granted == len(data) + MAX_SHARE - RECEIVE_WINDOW
     assert driver.session.queued == 0
-    assert driver.session.stalled == 0
+    assert driver.session.unanswered(0.0)[0] == 0
+
+
+def test_one_unanswered_frame_of_a_large_window_is_seen_with_its_age() -> None:
+    driver = Driver(window=32)
+    loop = driver.dialled()
+    for now in (10.0, 13.0):
+        loop.reader.on_data(b"ping")
+        driver.session.take(now=now)
+    assert driver.session.unanswered(9.0) == (0, 9.0)
+    assert driver.session.unanswered(12.0) == (1, 10.0)
+    assert driver.session.unanswered(20.0) == (2, 10.0)
+    driver.succeed(0)
+    assert driver.session.unanswered(20.0) == (1, 13.0)
 
 
 def test_small_pieces_that_arrive_while_a_send_is_unanswered_become_one_frame() -> None:

@@ -24,6 +24,10 @@ from skywire_app.stream import HIGH_WATER, StreamState
 
 __all__ = ["Addr", "App", "ErrorCode", "Failure", "IncompleteRead", "LoopAddr", "Packet", "Stream"]
 
+# Answers leave with the app's next write or wait, or after so long: an app that leaves frames unanswered for seconds may
+# be frozen for all that its node knows, and one that computes is not.
+ANSWER_WITHIN_S = 1.0
+
 
 class _Pipe:
     """A session over two descriptors, shared by threads."""
@@ -36,6 +40,7 @@ class _Pipe:
         self._buffer = FrameBuffer()
         self._brought = threading.Condition(self.lock)
         self._reading = False
+        self._late: threading.Timer | None = None
         self.stop_asked = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
@@ -68,6 +73,14 @@ class _Pipe:
                 self._read(left)
             else:
                 self._brought.wait(left)
+        self.answer_later()
+
+    def answer_later(self) -> None:
+        """Have what the session has said leave soon, even if the app computes for long; the lock is held."""
+        if self.session.out and self._late is None:
+            self._late = threading.Timer(ANSWER_WITHIN_S, self._answer)
+            self._late.daemon = True
+            self._late.start()
 
     def ask_stop(self) -> None:
         """Have the session stopped by whoever waits next; takes no lock, so it may interrupt anything."""
@@ -92,6 +105,14 @@ class _Pipe:
                 for fd in (self._from_node, self._to_node, self._wake):
                     os.close(fd)
                 self._from_node = self._to_node = -1
+            if self._late is not None:
+                self._late.cancel()
+
+    def _answer(self) -> None:
+        with self.lock:
+            self._late = None
+            if self._to_node >= 0:
+                self.flush()
 
     def _read(self, timeout: float | None) -> None:
         """Read the pipe once for all threads, without the lock meanwhile."""
@@ -153,7 +174,9 @@ class Stream:
             self._pipe.wait(lambda: bool(state.size) or state.at_end or not most, timeout)
             if state.at_end:
                 state.raise_failure()
-            return state.take(most)
+            part = state.take(most)
+            self._pipe.answer_later()
+            return part
 
     def readexactly(self, size: int, timeout: float | None = None) -> bytes:
         """Return `size` bytes; raises IncompleteRead if the stream ends before, Failure if it breaks."""

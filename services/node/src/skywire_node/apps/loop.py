@@ -118,13 +118,6 @@ class AppLoop:
         self._said = _OPEN
         self._forgotten = False
 
-    @property
-    def stalled(self) -> bool:
-        """Whether the app holds this loop up: bytes wait for answers to those before, or the loop for the app."""
-        if self.confirm is Confirm.ASKED:
-            return True
-        return bool(self._inbox) and self._unanswered >= self._window
-
     # What the app asks.
 
     def send(self, request_id: int, data: bytes) -> None:

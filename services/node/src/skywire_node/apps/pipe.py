@@ -137,7 +137,7 @@ class AppPipe:
         session = self._session
         if session is None or self._to_app < 0 or self.blocked_since is not None:
             return
-        while self._parts or (session.waiting and (parts := session.take())):
+        while self._parts or (session.waiting and (parts := session.take(now=self._loop.time()))):
             if not self._parts:
                 self._parts = parts
             if not self._write():

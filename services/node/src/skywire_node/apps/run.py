@@ -3,8 +3,8 @@
     STARTING ──Init──▶ READY ──▶ STOPPING ──the process is gone──▶ STOPPED
         └── no Init within 10 s ────▲
 
-DEGRADED is READY with a reason: the app leaves its pipe unread or frames unanswered for 5 s, or made so many frames
-within the last 5 s that it was held back.
+DEGRADED is READY with a reason: the app leaves its pipe unread for 5 s, or says nothing and leaves frames unanswered
+for 5 s, or made so many frames within the last 5 s that it was held back.
 """
 
 from __future__ import annotations
@@ -134,9 +134,13 @@ class AppRun:
         blocked = self._pipe.blocked_since
         if blocked is not None and now - blocked >= STUCK_S:
             return AppState.DEGRADED, f"has not read its pipe for {now - blocked:.0f} s"
-        silent = now - self._pipe.last_read
-        if silent >= STUCK_S and (stalled := self.session.stalled):
-            return AppState.DEGRADED, f"{stalled} loops wait for its answers, the last came {silent:.0f} s ago"
+        # An app that still says something may hold up some of its loops, as a slow reader does; of one that says
+        # nothing nobody knows whether it lives.
+        if now - self._pipe.last_read >= STUCK_S:
+            count, since = self.session.unanswered(now - STUCK_S)
+            if count:
+                frames = f"{count} frames" if count > 1 else "a frame"
+                return AppState.DEGRADED, f"says nothing and leaves {frames} unanswered for {now - since:.0f} s"
         held = self._pipe.held_back_at
         if held is not None and now - held < STUCK_S:
             return (

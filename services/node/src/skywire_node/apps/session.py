@@ -112,7 +112,7 @@ class AppSession:
         self._replies: list[bytes] = []
         self._ready: deque[AppLoop] = deque()
         self._free: deque[int] = deque(range(appframes.REQUEST_IDS))
-        self._asked: dict[int, tuple[AppLoop, FrameType, int]] = {}
+        self._asked: dict[int, tuple[AppLoop, FrameType, int, float]] = {}
 
     def __repr__(self) -> str:
         return f"AppSession({self.name} v{self.version}, {self.state.value}, {len(self.loops)} loops)"
@@ -135,7 +135,7 @@ class AppSession:
             self._replies.append(appframes.failure(request_id, str(Failure(ErrorCode.INVALID_ARGUMENT, str(error)))))
             self.close(Failure(ErrorCode.LOOP_RESET, f"app {self.name} broke the protocol of its pipe: {error}"))
 
-    def take(self, most: int = TAKE_SIZE) -> list[bytes]:
+    def take(self, most: int = TAKE_SIZE, now: float = 0.0) -> list[bytes]:
         """Return frames to write now: answers first, then about `most` bytes of what the loops have, in turn."""
         frames, self._replies = self._replies, []
         self._open -= len(frames)
@@ -149,7 +149,7 @@ class AppSession:
                 continue
             request_id = free.popleft()
             frame, kind, payload = loop.next_frame(request_id)
-            self._asked[request_id] = (loop, kind, payload)
+            self._asked[request_id] = (loop, kind, payload, now)
             frames.append(frame)
             size += len(frame)
             if loop.sendable(share):
@@ -163,10 +163,10 @@ class AppSession:
         """Whether `take` may have frames."""
         return bool(self._replies) or bool(self._ready and self._free)
 
-    @property
-    def stalled(self) -> int:
-        """How many loops wait for the app to answer before anything more can go to it."""
-        return sum(loop.stalled for loop in self.loops.values())
+    def unanswered(self, before: float) -> tuple[int, float]:
+        """Return how many frames the app was given by then and has not answered, and when the first of them was."""
+        since = [asked[3] for asked in self._asked.values() if asked[3] <= before]
+        return len(since), min(since, default=before)
 
     def close(self, reason: Failure | None, *, in_order: bool = False) -> None:
         """End the session: if the app has left in order what it wrote is delivered, and after it the reason, if any."""
@@ -344,7 +344,7 @@ class AppSession:
         asked = self._asked.pop(request_id, None)
         if asked is None:
             raise DecodeError(f"an answer to request {request_id}, which nobody made")
-        loop, kind, size = asked
+        loop, kind, size, _ = asked
         self._free.append(request_id)
         if kind is _ASKS_TO_CONFIRM:
             self._unconfirmed -= 1
