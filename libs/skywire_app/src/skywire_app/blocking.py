@@ -24,8 +24,8 @@ from skywire_app.stream import HIGH_WATER, StreamState
 
 __all__ = ["Addr", "App", "ErrorCode", "Failure", "IncompleteRead", "LoopAddr", "Packet", "Stream"]
 
-# Answers leave with the app's next write or wait, or after so long: an app that leaves frames unanswered for seconds may
-# be frozen for all that its node knows, and one that computes is not.
+# Answers leave with the app's next write or wait, or after so long: for all that its node knows, an app that leaves
+# frames unanswered for seconds is frozen, and one that computes is not.
 ANSWER_WITHIN_S = 1.0
 
 
