@@ -72,6 +72,32 @@ def test_five_minutes_with_a_network(short_path: Path) -> None:
     assert list(short_path.iterdir()) == []
 
 
+@pytest.mark.slow  # a testnet, and 33 cases for each of two apps
+def test_the_tutorial_as_it_is_typed(short_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "apps" / "tutorial.md").read_text()
+    for name, program in zip(("notebook", "note"), re.findall(r"```python\n(#!.*?)```", page, re.DOTALL), strict=True):
+        (short_path / f"{name}.py").write_text(program)
+    network, conformance = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    try:
+        done = subprocess.run(
+            ["bash", "-c", f"set -eu\n{network}{conformance}"],
+            cwd=short_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+    finally:
+        state = load(short_path / "skywire-testnet")
+        if state is not None:
+            state.launcher.kill()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"text": "hello"' in done.stdout
+    assert done.stdout.count(" 0 do not, ") == 2
+
+
 def test_what_the_first_hour_types_stands_in_the_readme() -> None:
     page = (Path(__file__).parents[2] / "docs" / "first-hour.md").read_text()
     typed = re.sub(r" +#.*", "", block("sh", "alice/config.json")).replace("\n  ", "\n")
@@ -85,6 +111,7 @@ def test_what_the_first_hour_types_stands_in_the_readme() -> None:
         *services,
         "skywire-ssh-client scp",
         "curl -s ",
+        "python3 -m http.server",
     )
     missing = [
         command

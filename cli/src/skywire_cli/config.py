@@ -13,7 +13,7 @@ import click
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.nearest import nearest
-from skywire_cli.output import console, json_wanted, print_json, table
+from skywire_cli.output import console, json_wanted, print_json, table, warn
 from skywire_cli.paths import NamedPath
 from skywire_cli.programs import App, parse
 
@@ -93,6 +93,7 @@ def new(service: str, directory: Path, changes: tuple[str, ...], apps: tuple[str
         except (CliError, OSError):
             Path(made["config"]).unlink()  # so that the same line can be given again
             raise
+        made["warnings"] = [warning for app in programs for warning in app.warnings()]
     if json_wanted():
         print_json(made)
         return
@@ -100,6 +101,7 @@ def new(service: str, directory: Path, changes: tuple[str, ...], apps: tuple[str
     click.echo(f"public key     {made['public_key']}\n  also in      {made['public_key_file']}")
     for app in made.get("apps", ()):
         click.echo(f"app            {app}")
+    warn(made.get("warnings", ()))
 
 
 @config.command()

@@ -13,6 +13,7 @@ from skywire_cli.asking import done
 from skywire_cli.config import ask_service
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
+from skywire_cli.output import warn
 from skywire_cli.paths import NamedPath
 from skywire_cli.programs import parse
 from skywire_cli.target import Target, target_options
@@ -46,7 +47,10 @@ def add_app(target: Target, app: str, file: Path | None) -> None:
     except (CliError, OSError):
         link.unlink()
         raise
-    done({"app": program.name, "program": str(link), "config": str(config)}, f"{link} is in {config}; {_LATER}")
+    warnings = program.warnings()
+    told: dict[str, object] = {"app": program.name, "program": str(link), "config": str(config), "warnings": warnings}
+    done(told, f"{link} is in {config}; {_LATER}")
+    warn(warnings)
 
 
 @click.command("remove", cls=JsonCommand)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 # Wide enough for two public keys side by side when nobody's terminal limits it.
 _WIDTH_IN_A_PIPE = 220
+_PADDING = re.compile(r" +\n")
 _JSON_KEY = "skywire.json"
 
 
@@ -61,11 +64,30 @@ def print_error(error: CliError, as_json: bool) -> None:
         click.echo(f"  hint: {error.hint}", err=True)
 
 
+def warn(warnings: Iterable[str]) -> None:
+    """Print what may be mistakes to standard error; with --json the document has them."""
+    for text in () if json_wanted() else warnings:
+        click.echo(f"{click.style('warning:', fg='yellow')} {text}", err=True)
+
+
 def console() -> Console:
-    """Return a console on standard output; wide if that is no terminal, so that nothing is cut."""
+    """Return a console on standard output; if that is no terminal wide, so that nothing is cut, and unpadded."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_IN_A_PIPE)
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=_WIDTH_IN_A_PIPE, file=_Unpadded())
+
+
+class _Unpadded(io.StringIO):
+    """Standard output, without the blanks with which a table fills its lines."""
+
+    def write(self, text: str, /) -> int:
+        sys.stdout.write(_PADDING.sub("\n", text))
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

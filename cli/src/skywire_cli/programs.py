@@ -15,13 +15,21 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skywire_common.app_rules import RESERVED
+from skywire_common.app_rules import FIRST_CONFIGURED, FIRST_FREE, RESERVED
 
 from skywire_cli.failures import CliError
 
 COMMAND = "skywire-"
 # Of those that ship, and of any other program: the node tells an app which name and version it has.
 VERSION = "1.0"
+# Of those that ship, by their programs: the word with which one only dials, "" where it never does anything else.
+_DIALS = {
+    "skywire-filecopy": "send",
+    "skywire-forward": "listen",
+    "skywire-helloworld": "--dial",
+    "skywire-socksproxy-client": "",
+    "skywire-ssh-client": "",
+}
 _SPEC = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)(@(?P<port>[0-9]{1,5}))?(=(?P<program>.+))?", re.ASCII | re.DOTALL
 )
@@ -48,6 +56,19 @@ class App(NamedTuple):
             "auto_start": True,
             "args": list(self.arguments),
         }
+
+    def warnings(self) -> list[str]:
+        """Say that nobody can dial an app without a port, unless it is known to dial itself; else return nothing."""
+        word = _DIALS.get(self.program.name)
+        dials = word is not None and (
+            not word or any(argument.partition("=")[0] == word for argument in self.arguments)
+        )
+        if self.port or dials:
+            return []
+        return [
+            f"{self.name} has no port, so nobody can dial it; if others shall, name one:"
+            f" {self.name}@PORT, {FIRST_CONFIGURED} to {FIRST_FREE - 1}"
+        ]
 
     def link(self, directory: Path) -> Path:
         """Link the program in a node's apps_path, in place of an older link; raises CliError for anybody's file."""

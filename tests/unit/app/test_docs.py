@@ -86,3 +86,11 @@ def test_every_app_that_ships_has_a_page_a_line_in_the_readme_and_help() -> None
         for option in command.params:
             if isinstance(option, Option) and option.name != "help":
                 assert option.help or option.type.name in ("integer range", "float range"), (script, option.name)
+
+
+def test_every_test_that_the_failures_name_exists() -> None:
+    named = set(re.findall(r"`((?:tests/[a-z_/]+/)?test_[a-z_]+(?:\.py)?)`", (DOCS / "failures.md").read_text()))
+    assert len(named) > 10
+    tests = DOCS.parent / "tests" / "system"
+    missing = {name for name in named if not (DOCS.parent / name if "/" in name else tests / name).is_file()}
+    assert not missing

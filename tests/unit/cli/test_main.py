@@ -164,3 +164,13 @@ def test_completion_names_commands_of_groups_that_are_not_loaded_yet() -> None:
     line = [sys.executable, "-c", "import sys; sys.argv[0] = 'skywire'; from skywire_cli.main import main; main()"]
     done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.split() == ["plain,transports"]
+
+
+def test_tables_are_wide_in_a_pipe_and_not_padded(capsys: pytest.CaptureFixture[str]) -> None:
+    from skywire_cli.output import console, table
+
+    console().print(table("keys", ("a", "b"), [("x" * 150, "y"), ("x", "")]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "keys"
+    assert any("x" * 150 in line and line.endswith("y") for line in lines)
+    assert all(line == line.rstrip() for line in lines)

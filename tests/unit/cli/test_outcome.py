@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from skywire_cli.demo.command import _figures
 from skywire_cli.demo.files import KEPT, PREFIX, check_room, look_at, make_file, remove_abandoned, workplace
-from skywire_cli.demo.outcome import Hop, Outcome, Sent, checks
+from skywire_cli.demo.outcome import TARGET_PAUSE, Hop, Outcome, Sent, checks
 from skywire_cli.failures import CliError
 
 ALIVE = ("node1", "node3", "node4")
@@ -56,6 +57,19 @@ GOOD = Outcome(
 def test_good_outcome_passes() -> None:
     assert all(check.holds for check in checks(GOOD))
     assert GOOD.megabytes_per_s == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize(
+    ("pause", "says"),
+    [(0.2, "0.20 s (target 2.0 s, met: how)"), (2.4, "2.40 s (target 2.0 s, NOT met: how)")],
+)
+def test_the_table_says_whether_a_target_was_met_and_what_is_checked(pause: float, says: str) -> None:
+    outcome = replace(GOOD, pause_s=pause)
+    rows = dict(_figures(outcome, TARGET_PAUSE, "how"))
+    assert rows["  pause"] == says
+    assert "under 5 s" in rows["  checked"]
+    # A busy machine may miss the target; what is checked is the longest pause.
+    assert all(check.holds for check in checks(outcome))
 
 
 @pytest.mark.parametrize(

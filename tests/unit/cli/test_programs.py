@@ -112,7 +112,8 @@ def test_a_node_is_made_with_its_apps_and_gets_and_loses_others(
     assert links == {"chat.v1.0": SCRIPTS / "skywire-chat", "ssh-client.v1.0": SCRIPTS / "skywire-ssh-client"}
     socket = ("--socket", str(place / "admin.sock"))
     added = asked(capsys, "node", "apps", "add", "forward@30 serve --target 127.0.0.1:80", *socket)
-    assert added == {"app": "forward", "program": str(place / "apps" / "forward.v1.0"), "config": str(config)}
+    link = str(place / "apps" / "forward.v1.0")
+    assert added == {"app": "forward", "program": link, "config": str(config), "warnings": []}
     entries = {entry["app"]: entry for entry in json.loads(config.read_text())["apps"]}
     assert entries["forward"] == {
         "app": "forward",
@@ -167,3 +168,42 @@ def test_what_is_no_configuration_is_left_alone(text: str, tmp_path: Path, capsy
         assert asked(capsys, "node", "apps", *line, "--config", str(config), status=1)["code"] == "CONFIG"
     assert config.read_text() == text
     assert asked(capsys, "node", "apps", "add", "chat", "--socket", "no/such", status=7)["hint"].endswith("--config")
+
+
+@pytest.mark.parametrize(
+    ("text", "warns"),
+    [
+        ("chat", False),
+        ("helloworld", True),
+        ("helloworld@20", False),
+        ("helloworld --dial KEY:20", False),
+        ("helloworld --dial=KEY:20", False),
+        ("ssh-client", False),
+        ("socksproxy-client KEY", False),
+        ("forward serve --target 127.0.0.1:80", True),
+        ("forward listen KEY:21 --listen 127.0.0.1:8080", False),
+        ("mail=skywire-forward listen KEY:25", False),
+        ("mine=env x", True),
+        ("mine@20=env x", False),
+    ],
+)
+def test_an_app_that_nobody_can_dial_is_warned_of(text: str, warns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(SCRIPTS), prepend=":")
+    found = parse(text).warnings()
+    assert len(found) == warns
+    for warning in found:
+        name = text.split("=")[0].split()[0]
+        assert f"{name}@PORT, 10 to 49151" in warning
+
+
+def test_the_warning_comes_when_it_is_added_and_when_a_node_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = tmp_path / "n"
+    assert run(["config", "new", "node", str(node), "--app", "helloworld", "--json"]) == 0
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert "helloworld@PORT" in warning
+    place = ["--config", str(node / "config.json"), "--socket", str(node / "admin.sock")]
+    assert run(["node", "apps", "add", "forward serve --target 127.0.0.1:80", *place]) == 0
+    said = capsys.readouterr()
+    assert "forward has no port" in said.err and "has no port" not in said.out

@@ -124,11 +124,17 @@ def _print(outcome: Outcome, found: list[Check]) -> None:
 
 
 def _figures(sent: Sent, target: float, how: str) -> list[tuple[str, str]]:
+    from skywire_cli.demo.outcome import LONGEST_PAUSE
+
     speed = sent.megabytes_per_s
     figures = [("  transfer", f"{sent.transfer_s:.2f} s, {speed:.0f} MB/s")] if sent.transfer_s and speed else []
     if sent.killed:
         pause = "not seen" if sent.pause_s is None else f"{sent.pause_s:.2f} s"
-        figures += [("  pause", f"{pause} (target {target} s: {how})"), ("  sent again", size(sent.resent))]
+        figures += [
+            ("  pause", f"{pause} (target {target} s, {sent.held_to(target)}: {how})"),
+            ("  checked", f"under {LONGEST_PAUSE:.0f} s; the target is for a quiet machine"),
+            ("  sent again", size(sent.resent)),
+        ]
     return figures
 
 

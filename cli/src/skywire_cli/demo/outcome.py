@@ -45,6 +45,10 @@ class Sent:
         """Return 10^6 bytes per second of the transfer."""
         return self.size / self.transfer_s / 1e6 if self.transfer_s else None
 
+    def held_to(self, target: float) -> str:
+        """Say whether the pause met a target in seconds, for people."""
+        return "met" if self.pause_s is not None and self.pause_s <= target else "NOT met"
+
 
 @dataclass
 class Outcome(Sent):
