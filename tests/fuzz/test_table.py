@@ -192,7 +192,8 @@ class TwinTables(RuleBasedStateMachine):
                 if expiry > lease.rule.expiry:
                     lease.rule = lease.rule._replace(expiry=expiry)
                     lease.expires = self.now + (expiry - self.epoch)
-                lease.ends = lease.expires
+                if lease.used:
+                    lease.ends = lease.expires
 
     @rule(owner=st.sampled_from(OWNERS), setup=st.sampled_from(SETUPS))
     def undo(self, owner: bytes, setup: bytes) -> None:

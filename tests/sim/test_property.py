@@ -18,6 +18,7 @@ GROUPS = 10
 FOUND = {
     1006798: "a thawed node made a call before those that had waited for it",
     1022496: "an end whose last farewell was lost was told that there is no such loop",
+    3067748: "a restarted node kept rules for hours that no packet used, because they had been asked after",
 }
 
 

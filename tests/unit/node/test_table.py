@@ -258,6 +258,7 @@ def test_renewing_moves_the_expiry_on_and_never_back(world: World) -> None:
     setup, (route_id, other) = world.made()
     rule = world.table.rules[route_id]
     before = rule.expiry
+    world.table.touch(route_id, rule, world.now, 100)
     missing = world.renew(setup, [route_id, other, 77], before + 100)
     assert missing == [77]
     assert rule.expiry == before + 100
@@ -268,6 +269,13 @@ def test_renewing_moves_the_expiry_on_and_never_back(world: World) -> None:
     for wrong in (world.epoch - 1, world.epoch + 2 * MAX_TIME_TO_LIVE):
         with refused(ErrorCode.INVALID_ARGUMENT):
             world.renew(setup, [route_id], int(wrong))
+
+
+def test_renewing_is_not_using(world: World) -> None:
+    setup, ids = world.made()
+    assert world.renew(setup, ids, int(world.epoch) + 7300) == []
+    world.later(module.UNUSED_SECONDS)
+    assert [route_id for route_id, _ in world.table.expire(world.now)] == ids
 
 
 def test_a_lapsed_rule_is_not_renewed(world: World) -> None:

@@ -48,7 +48,7 @@ class Installed:
 
     `kind` is 0 (app) or 1 (forward); `next_id` is the id to send on under, or an app rule's response id.
     `lapses`, `expires` and `used` are monotonic seconds, `expiry` is epoch seconds; `used` is 0.0 before the first
-    packet. `lapses` is `expires` once the rule was used or renewed.
+    packet. `lapses` is `expires` once the rule was used.
     """
 
     __slots__ = (

@@ -189,6 +189,8 @@ class RoutingTable:
     ) -> list[int]:
         """Move the expiry of a set-up's rules on, never back; return the ids that are not (any more) here.
 
+        One that no packet has used yet lapses all the same: to ask for a route is not to use it.
+
         `edge` is the tag of the edge that asks, None: this node itself. Raises Failure, and nothing has changed:
         INVALID_ARGUMENT if the expiry is over or too far away, PERMISSION_DENIED if it is no edge of one of the rules.
         """
@@ -203,7 +205,8 @@ class RoutingTable:
                 continue
             if expiry > rule.expiry:
                 rule.expiry, rule.expires = expiry, expires
-            rule.lapses = rule.expires
+            if rule.used:
+                rule.lapses = rule.expires
             self._note(route_id)
         return missing
 
