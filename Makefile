@@ -134,8 +134,9 @@ deploy-check: setup .venv-checkers/.stamp  ## compose, Dockerfile, manifests, da
 	VIRTUAL_ENV=.venv-checkers $(UV) pip install -q --require-hashes --no-deps -r deploy/locks/checkers.lock
 	@touch $@
 
-compose-test: setup  ## bring the testnet of compose.yaml up, run the contracts and a reroute against it, take it down
-	PYTHONPATH=tests $(BIN)/python -m deploy.compose_test
+# It finds docker-compose among the checkers where the engine brings none. ARGS=--older-engine: Docker before 26, podman 4.
+compose-test: setup .venv-checkers/.stamp  ## bring the testnet of compose.yaml up, run the contracts and a reroute against it, take it down
+	PATH="$$PATH:$(CURDIR)/.venv-checkers/bin" PYTHONPATH=tests $(BIN)/python -m deploy.compose_test $(ARGS)
 
 # Locks name no address: `uv` finds packages where the machine's own settings say.
 EXPORT := $(UV) export -q --no-emit-workspace --no-emit-index-url --no-header

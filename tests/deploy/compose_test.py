@@ -1,6 +1,10 @@
 """`make compose-test`: the testnet of compose.yaml with an engine: up, the contracts, a reroute, down.
 
+    python -m deploy.compose_test [--older-engine]
+
 Needs docker (26 or newer) with compose, and images (`make images`, or they are built). Ports of the host are free ones.
+`--older-engine` does without what Docker before 26 and podman 4 lack (`older_engine`): podman by its service, with
+DOCKER_HOST.
 Exit code 0 if all holds, 1 if not, 3 if there is no engine here.
 """
 
@@ -13,9 +17,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from deploy.older_engine import HealthChecks, without_subpaths
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "skywire-test"
@@ -44,10 +51,17 @@ def _answers(command: list[str]) -> bool:
 class Composed:
     """The testnet as a project of its own."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], older: Path | None) -> None:
+        """`older`: a folder for what compose.yaml becomes for an older engine; None for one of today."""
         self.ports = {name: str(_free_port()) for name in ("DISCOVERY", "HTTP", "SETUP_1", "SETUP_2")}
         self._environment = os.environ | {f"SKYWIRE_{name}_PORT": port for name, port in self.ports.items()}
-        self._command = [*command, "-p", PROJECT, "-f", str(ROOT / "deploy" / "compose.yaml"), "--profile", "mesh"]
+        file = ROOT / "deploy" / "compose.yaml"
+        self._command = [*command, "-p", PROJECT, "-f", str(file), "--profile", "mesh"]
+        if older is not None:
+            document = without_subpaths(json.loads(self.run("config", "--format", "json")))
+            written = older / "compose.json"
+            written.write_text(json.dumps(document))
+            self._command[self._command.index(str(file))] = str(written)
 
     def run(self, *words: str, timeout: float = WAIT_S) -> str:
         """Run a command of compose and return what it prints; raises CalledProcessError."""
@@ -132,18 +146,26 @@ def main() -> int:
     if command is None:
         print("compose-test: no container engine runs here")
         return NO_ENGINE
-    composed = Composed(command)
-    try:
-        composed.run("up", "--wait", "--wait-timeout", str(UP_S), timeout=UP_S + 60)
-        contracts(composed)
-        reroute(composed)
-    except BaseException:
-        print(composed.run("logs", "--tail", "50"))
-        raise
-    finally:
-        composed.run("down", "--volumes", "--timeout", "20", timeout=UP_S)
+    older = "--older-engine" in sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder, HealthChecks(_name() if older else ""):
+        composed = Composed(command, Path(folder) if older else None)
+        try:
+            composed.run("up", "--wait", "--wait-timeout", str(UP_S), timeout=UP_S + 60)
+            contracts(composed)
+            reroute(composed)
+        except BaseException:
+            print(composed.run("logs", "--tail", "50"))
+            raise
+        finally:
+            composed.run("down", "--volumes", "--timeout", "20", timeout=UP_S)
     print("compose-test: it came up healthy, its contracts hold, a killed container cost its loop nothing")
     return 0
+
+
+def _name() -> str:
+    """Return which engine answers: docker or podman."""
+    said = subprocess.run(["docker", "version", "--format", "json"], capture_output=True, text=True, check=False)
+    return "podman" if "podman" in said.stdout.lower() else "docker"
 
 
 if __name__ == "__main__":
