@@ -20,12 +20,13 @@ Row = dict[str, Any]
 # Of each kind; the rest is counted.
 MAX_SHOWN = 8
 _POLL = 0.2
+_WAIT_HELP = "Wait so long until it listens, is READY, its transports are UP and its auto-start apps not STARTING."
 _COLOUR = {"READY": "green", "DEGRADED": "yellow", "STOPPING": "yellow"}
 
 
 @click.command(cls=JsonCommand)
 @target_options
-@click.option("--wait", "seconds", type=click.FloatRange(0), default=0.0, help="Wait so many seconds for READY.")
+@click.option("--wait", "seconds", metavar="SECONDS", type=click.FloatRange(0), default=0.0, help=_WAIT_HELP)
 def status(target: Target, seconds: float) -> int:
     """Say whether the node is READY, and everything that is not as it should be; exit code 4 unless all is."""
     from skywire_cli.admin import NodeAdmin
@@ -44,12 +45,17 @@ def status(target: Target, seconds: float) -> int:
     async def wait(admin: NodeAdmin) -> tuple[Row, list[Row], list[Row]]:
         while True:
             seen = await look(admin)
-            if judged(*seen, shortage(config))[0] == "READY" or time.monotonic() >= until:
+            if verdict(*seen)[0] == "READY" or time.monotonic() >= until:
                 return seen
             await asyncio.sleep(_POLL)
 
+    def verdict(summary: Row, apps: Sequence[Row], transports: Sequence[Row]) -> tuple[str, list[str]]:
+        state, reasons = judged(summary, apps, transports, shortage(config))
+        begin = starting(apps) if seconds else []
+        return ("DEGRADED" if state == "READY" and begin else state), reasons + begin
+
     summary, apps, transports = ask(target, wait)
-    state, reasons = judged(summary, apps, transports, shortage(config))
+    state, reasons = verdict(summary, apps, transports)
     if json_wanted():
         print_json({"state": state, "reasons": reasons, "summary": summary, "apps": apps, "transports": transports})
     else:
@@ -74,6 +80,15 @@ def judged(summary: Row, apps: Sequence[Row], transports: Sequence[Row], room: s
         reasons.append("there is no transport: nothing is linked to this node")
     state = summary["state"]
     return ("DEGRADED" if state == "READY" and reasons else state), reasons
+
+
+def starting(apps: Sequence[Row]) -> list[str]:
+    """Return the apps that start with the node and have not done so: no fault, but who waits waits for them too."""
+    return [
+        f"app {app['name']} is STARTING for {age(app['since_s'])}"
+        for app in apps
+        if app["state"] == "STARTING" and app["auto_start"]
+    ]
 
 
 def lines(state: str, reasons: Sequence[str], summary: Row, apps: Sequence[Row]) -> list[str]:
