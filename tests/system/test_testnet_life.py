@@ -99,8 +99,9 @@ def test_ctrl_c_takes_an_attached_testnet_down(root: Path) -> None:
     assert not root.exists()
 
 
-def test_interrupted_start_leaves_nothing(root: Path) -> None:
-    line = [*SKYWIRE, "testnet", "up", "--nodes", "2", "--dir", str(root)]
+@pytest.mark.parametrize("how", [[], ["--detach"]], ids=["attached", "detached"])
+def test_interrupted_start_leaves_nothing_and_says_so(root: Path, how: list[str]) -> None:
+    line = [*SKYWIRE, "testnet", "up", "--nodes", "2", "--dir", str(root), *how]
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as launcher:
         assert launcher.stdout is not None
         for said in launcher.stdout:
@@ -109,8 +110,10 @@ def test_interrupted_start_leaves_nothing(root: Path) -> None:
         state = load(root)
         assert state is not None and processes(state)
         launcher.send_signal(signal.SIGINT)
-        launcher.communicate(timeout=DEADLINE)
+        said_last = launcher.communicate(timeout=DEADLINE)[1]
     assert launcher.returncode == 130
+    assert said_last == "error: interrupted, and nothing is left running\n"
+    assert not state.launcher.alive
     assert not any(process.alive for process in processes(state))
     assert not root.exists()
 

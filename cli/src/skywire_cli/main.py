@@ -77,5 +77,5 @@ def _shown(error: BaseException) -> CliError:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line of this process; the console script comes here by `skywire_cli.entry`."""
     sys.exit(run(sys.argv[1:]))

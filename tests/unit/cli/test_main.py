@@ -174,3 +174,20 @@ def test_tables_are_wide_in_a_pipe_and_not_padded(capsys: pytest.CaptureFixture[
     assert lines[0] == "keys"
     assert any("x" * 150 in line and line.endswith("y") for line in lines)
     assert all(line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("module", ["skywire_cli.main", "click", "skywire_common.errors"])
+def test_ctrl_c_while_it_is_loaded_is_quiet(module: str) -> None:
+    # The signal comes in the middle of an import.
+    program = f"""
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+from skywire_cli.entry import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

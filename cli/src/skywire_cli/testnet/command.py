@@ -221,7 +221,7 @@ async def _run(net: Testnet, detached: Path | None, breaking: Breaking | None, l
         if not rising.done():
             rising.cancel()
             await asyncio.wait((rising,))
-            raise CliError("INTERRUPTED", "interrupted, and nothing is left running")
+            raise _interrupted()
         try:
             await rising
             if detached is not None:
@@ -287,12 +287,24 @@ def _detach(directory: Path, failure: str) -> None:
     )
     try:
         state = _follow(launcher, directory, failure)
+    except KeyboardInterrupt:
+        _end(launcher)
+        raise _interrupted() from None
     except BaseException:
-        launcher.terminate()
-        launcher.wait()
+        _end(launcher)
         raise
     if json_wanted():
         print_json(state.document())
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    """Have a launcher take down what it has started, and wait until that is done."""
+    launcher.terminate()
+    launcher.wait()
+
+
+def _interrupted() -> CliError:
+    return CliError("INTERRUPTED", "interrupted, and nothing is left running")
 
 
 def _follow(launcher: subprocess.Popen[bytes], directory: Path, failure: str) -> State:
