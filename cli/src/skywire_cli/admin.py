@@ -13,6 +13,8 @@ from skywire_common.convert.routes import addr_to
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.rpc.client import RpcChannel
 
+from skywire_cli.shown import OVER
+
 if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
@@ -105,6 +107,17 @@ class NodeAdmin:
     async def drop_rules(self, route_ids: Sequence[int]) -> int:
         """Remove rules; returns how many there were."""
         return (await self._call("DropRules", pb.DropRulesRequest(route_ids=route_ids), pb.DropRulesResponse)).removed
+
+    async def loops_over(self) -> Sequence[pb.Loop]:
+        """Return the loops that are over, oldest first, as far as the node remembers; an older node tells of none."""
+        try:
+            parts = await self._parts("StreamLoops", pb.StreamLoopsRequest(over=True), pb.StreamLoopsResponse)
+        except Failure as failure:
+            if failure.code is not ErrorCode.UNIMPLEMENTED:
+                raise
+            return []
+        # One that does not know the question tells those that live.
+        return [loop for part in parts for loop in part.loops if loop.state in OVER]
 
     async def loops(self) -> Sequence[pb.Loop]:
         """Return the loops that end at this node."""

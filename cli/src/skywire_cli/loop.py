@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+from skywire_common.errors import ErrorCode, Failure
 
 from skywire_cli.asking import ask
 from skywire_cli.failures import CliError, Exit
@@ -114,9 +116,16 @@ def explain(target: Target, loop_id: str) -> None:
     from skywire_cli.shown import plain
 
     async def question(admin: NodeAdmin) -> pb.ExplainLoopResponse:
-        return await admin.explain_loop(loop_id or (await find(admin, "")).loop_id.hex())
+        try:
+            return await admin.explain_loop(loop_id or (await find(admin, "")).loop_id.hex())
+        except Failure as failure:
+            if failure.code not in (ErrorCode.NOT_FOUND, ErrorCode.INVALID_ARGUMENT):
+                raise
+            known = [*await admin.loops_over(), *await admin.loops()]
+            raise CliError(failure.code.value, failure.cause, _recent(known)) from failure
 
     story = ask(target, question)
+    _judge(story)
     if json_wanted():
         print_json(plain(story))
         return
@@ -137,6 +146,21 @@ def explain(target: Target, loop_id: str) -> None:
     console().print(table(title, ("at", ">after", "what", "set-up", ""), rows))
     if story.left_out:
         click.echo(f"events in the middle that were not kept: {story.left_out}")
+
+
+def _recent(known: Sequence[pb.Loop]) -> str:
+    """Return the hint that names the last loops, those that are over among them."""
+    ids = ", ".join(item.loop_id.hex()[:_ID_SHOWN] for item in known[-_IDS_SHOWN:])
+    return f"the last ones: {ids}; `skywire node loops --all` lists all that it remembers" if ids else "it had no loops"
+
+
+def _judge(story: pb.ExplainLoopResponse) -> None:
+    """Call a set-up that came second what it is: nothing failed, its loop was there already."""
+    for event in story.events:
+        second = story.loop_id and event.setup_id != story.loop_id and event.what == "set-up failed"
+        if second and Failure.parse(event.text).code is ErrorCode.CONFLICT:
+            event.what = "not needed"
+            event.text = f"another set-up was faster: {event.text}"
 
 
 def _clock(at_ms: int) -> str:

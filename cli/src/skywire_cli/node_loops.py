@@ -12,6 +12,7 @@ from skywire_cli.asking import ask, completing, done, short_addr, show
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import ListGroup
 from skywire_cli.output import json_wanted, size
+from skywire_cli.shown import OVER
 from skywire_cli.target import Target, target_options
 
 if TYPE_CHECKING:
@@ -27,11 +28,16 @@ def loops() -> None:
 
 @loops.command("list")
 @target_options
-def list_loops(target: Target) -> None:
-    """List the loops that end at the node."""
+@click.option("--all", "also_over", is_flag=True, help="Those that are over as well, as long as the node remembers.")
+def list_loops(target: Target, also_over: bool) -> None:
+    """List the loops that end at the node; `skywire loop explain` tells the life of one, also when it is over."""
     from skywire_cli.shown import path, plain
 
-    answer = ask(target, lambda admin: admin.loops())
+    async def question(admin: NodeAdmin) -> list[pb.Loop]:
+        over = list(await admin.loops_over()) if also_over else []
+        return [*over, *await admin.loops()]
+
+    answer = ask(target, question)
     show(
         [{**plain(item), "_path": path(item.routes.forward)} if not json_wanted() else plain(item) for item in answer],
         "loops",
@@ -41,10 +47,10 @@ def list_loops(target: Target) -> None:
             "local": lambda row: short_addr(row["local"]),
             "remote": lambda row: short_addr(row["remote"]),
             "state": lambda row: f"{row['state']} {row['reason']}".rstrip(),
-            ">sent": lambda row: size(row["bytes_sent"]),
-            ">received": lambda row: size(row["bytes_received"]),
+            ">sent": lambda row: "" if row["state"] in OVER else size(row["bytes_sent"]),
+            ">received": lambda row: "" if row["state"] in OVER else size(row["bytes_received"]),
             ">round trip": lambda row: f"{row['round_trip_us']} µs" if row["round_trip_us"] else "",
-            ">reroutes": lambda row: row["reroutes"],
+            ">reroutes": lambda row: "" if row["state"] in OVER else row["reroutes"],
             "standby": lambda row: row["standby"],
             "route": lambda row: row["_path"],
         },

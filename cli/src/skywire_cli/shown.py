@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 _UUID_SIZE = 16
+# States of a loop that is no more; what it carried is not remembered.
+OVER = frozenset({"CLOSED", "FAILED"})
 _TRANSPORT_FIELDS = frozenset({"transport_id", "from_transport"})
 
 

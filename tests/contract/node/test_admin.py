@@ -168,6 +168,12 @@ class Owner:
             event = EventView(1_000.5, "set-up", "02ab → 03cd", bytes(16))
             return StoryView(LOOP.loop_id, "helloworld", LOOP.local, LOOP.remote, True, "CLOSED", (event,), len(prefix))
 
+        def over(self) -> list[StoryView]:
+            ends = ("helloworld", LOOP.local, Addr(REMOTE.public, 2), True)
+            closed = (EventView(1.0, "open", "", LOOP.loop_id), EventView(2.0, "closed", "by its app", b""))
+            failed = (EventView(3.0, "set-up", "", bytes(range(16))), EventView(4.0, "failed", "no way", b""))
+            return [StoryView(LOOP.loop_id, *ends, "CLOSED", closed, 0), StoryView(b"", *ends, "FAILED", failed, 0)]
+
         def rules_removed(self, removed: Removed) -> None:
             self.owner.removed += [route_id for route_id, _ in removed]
 
@@ -349,6 +355,15 @@ async def test_loops_come_in_parts(world: World, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(admin, "LOOPS_IN_A_PART", 1)
     parts = world.channel.stream(f"/{SERVICE}/StreamLoops", pb.StreamLoopsRequest(), pb.StreamLoopsResponse)
     assert [[loop.loop_id for loop in part.loops] async for part in parts] == [[LOOP.loop_id], [bytes(16)]]
+
+
+async def test_loops_that_are_over_go_by_an_id_that_explains_them(world: World) -> None:
+    request = pb.StreamLoopsRequest(over=True)
+    parts = world.channel.stream(f"/{SERVICE}/StreamLoops", request, pb.StreamLoopsResponse)
+    closed, failed = [loop async for part in parts for loop in part.loops]
+    assert (closed.loop_id, closed.state, closed.reason) == (LOOP.loop_id, "CLOSED", "by its app")
+    assert (failed.loop_id, failed.state, failed.reason) == (bytes(range(16)), "FAILED", "no way")
+    assert failed.remote.port == 2
 
 
 async def test_a_trace(world: World) -> None:

@@ -23,6 +23,8 @@ SERVICE = "skywire.node.v1.NodeAdmin"
 NODE, OTHER = SecretKey.generate(), SecretKey.generate()
 LOOP_ID = bytes(range(0xA0, 0xB0))
 OUT = bytes(range(16))
+SECOND = str(Failure(ErrorCode.CONFLICT, "there is a loop between these two addresses"))
+FAILED = str(Failure(ErrorCode.DEADLINE, "a hop did not answer"))
 
 
 class Played(pb_grpc.NodeAdminServicer):
@@ -36,6 +38,11 @@ class Played(pb_grpc.NodeAdminServicer):
         return pb.ListLoopsResponse(
             loops=[pb.Loop(loop_id=LOOP_ID, state="PAUSED", reason="its route is gone"), pb.Loop(loop_id=bytes(16))]
         )
+
+    async def StreamLoops(self, request: pb.StreamLoopsRequest, context: Any) -> AsyncIterator[pb.StreamLoopsResponse]:
+        if not request.over:
+            raise Failure(ErrorCode.UNIMPLEMENTED, "an older node")
+        yield pb.StreamLoopsResponse(loops=[pb.Loop(loop_id=b"\xee" * 16, app="old", state="CLOSED", reason="its app")])
 
     async def TraceLoop(self, request: pb.TraceLoopRequest, context: Any) -> pb.TraceLoopResponse:
         self.traced.append(request)
@@ -55,6 +62,8 @@ class Played(pb_grpc.NodeAdminServicer):
         events = [
             pb.LoopEvent(at_ms=1_767_225_600_000, what="set-up", text="02ab → 03cd", setup_id=LOOP_ID),
             pb.LoopEvent(at_ms=1_767_225_600_035, what="open"),
+            pb.LoopEvent(at_ms=1_767_225_600_036, what="set-up failed", text=SECOND, setup_id=b"\xcc" * 16),
+            pb.LoopEvent(at_ms=1_767_225_600_037, what="set-up failed", text=FAILED, setup_id=b"\xdd" * 16),
         ]
         remote = common_pb2.Addr(public_key=OTHER.public, port=40)
         return pb.ExplainLoopResponse(
@@ -138,7 +147,25 @@ async def test_a_life(node: tuple[Played, str], capsys: pytest.CaptureFixture[st
     ):
         assert text in said
     assert await skywire("loop", "explain", "a0a1", "--socket", socket, "--json") == Exit.OK
-    assert json.loads(capsys.readouterr().out)["events"][1]["what"] == "open"
+    events = json.loads(capsys.readouterr().out)["events"]
+    # The set-up that came second did not fail; another one that did not come through did.
+    assert [event["what"] for event in events] == ["set-up", "open", "not needed", "set-up failed"]
+    assert events[2]["text"] == f"another set-up was faster: {SECOND}"
+
+
+async def test_loops_that_are_over_are_listed_and_named_by_the_hint(
+    node: tuple[Played, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, socket = node
+    assert await skywire("node", "loops", "--socket", socket) == Exit.OK
+    assert "eeeeeeee" not in capsys.readouterr().out
+    assert await skywire("node", "loops", "--all", "--socket", socket) == Exit.OK
+    said = capsys.readouterr().out
+    assert "eeeeeeee" in said and "CLOSED its app" in said and "PAUSED" in said
+    assert await skywire("loop", "explain", "zzzz", "--socket", socket, "--json") == Exit.NOT_FOUND
+    hint = json.loads(capsys.readouterr().err)["hint"]
+    assert "the last ones: eeeeeeee, a0a1a2a3" in hint
+    assert "skywire node loops --all" in hint
 
 
 @pytest.mark.parametrize("command", ["trace", "explain"])

@@ -45,6 +45,7 @@ def test_stories_of_loops_that_are_over_are_bounded() -> None:
             stories.find(gone.loop_id.hex())
         assert caught.value.code is ErrorCode.NOT_FOUND
     assert stories.find(told[2].loop_id.hex()).state == "CLOSED"
+    assert stories.over() == tuple(told[2:]), "oldest first"
     assert stories.find(told[-1].loop_id.hex()).state == "CLOSED", "a story ends once"
 
 

@@ -83,6 +83,10 @@ class Stories:
             story.state = state
             self._over.append(story)
 
+    def over(self) -> tuple[Story, ...]:
+        """Return the stories that have come to their end, oldest first."""
+        return tuple(self._over)
+
     def find(self, prefix: str) -> Story:
         """Return the story of a loop or set-up by the first digits of its id; raises Failure."""
         if len(prefix) < MIN_PREFIX:

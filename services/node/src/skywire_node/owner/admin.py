@@ -18,7 +18,7 @@ from skywire_common.errors import DecodeError, ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.rpc.server import Access
 
-from skywire_node.owner.messages import app_to, event_to, hop_to, loop_to, rule_to, traffic_to, transport_to
+from skywire_node.owner.messages import app_to, event_to, hop_to, loop_to, over_to, rule_to, traffic_to, transport_to
 from skywire_node.owner.views import AppView, LoopView, StoryView, Summary, TraceView, TrafficView, TransportView
 from skywire_node.routing.leases import SETUP_ID_SIZE
 from skywire_node.routing.table import Removed, RoutingTable
@@ -110,6 +110,9 @@ class Loops(Protocol):
 
     def explain(self, prefix: str) -> StoryView:
         """Tell a loop's life by the first digits of its id; raises Failure (NOT_FOUND, INVALID_ARGUMENT)."""
+
+    def over(self) -> Sequence[StoryView]:
+        """Return the lives of loops that are over or never were, oldest first."""
 
     def rules_removed(self, removed: Removed) -> None:
         """Learn that these rules are gone from the table."""
@@ -258,9 +261,9 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
         self, request: pb.StreamLoopsRequest, context: Any
     ) -> AsyncIterator[pb.StreamLoopsResponse]:
         """List loops in parts; packets pass in between."""
-        views = self._loops.views()
-        for at in range(0, len(views), LOOPS_IN_A_PART):
-            yield pb.StreamLoopsResponse(loops=map(loop_to, views[at : at + LOOPS_IN_A_PART]))
+        found = list(map(over_to, self._loops.over()) if request.over else map(loop_to, self._loops.views()))
+        for at in range(0, len(found), LOOPS_IN_A_PART):
+            yield pb.StreamLoopsResponse(loops=found[at : at + LOOPS_IN_A_PART])
 
     async def AddLoop(self, request: pb.AddLoopRequest, context: Any) -> pb.AddLoopResponse:  # noqa: N802
         """Set a loop up for an app."""

@@ -6,7 +6,7 @@ from skywire.node.v1 import node_admin_pb2 as pb
 from skywire_common.convert.routes import addr_to, path_pair_to
 from skywire_common.rules import APP_TYPE
 
-from skywire_node.owner.views import AppView, EventView, HopView, LoopView, TrafficView, TransportView
+from skywire_node.owner.views import AppView, EventView, HopView, LoopView, StoryView, TrafficView, TransportView
 from skywire_node.routing.leases import Installed
 
 
@@ -81,6 +81,20 @@ def loop_to(view: LoopView) -> pb.Loop:
         reroutes=view.reroutes,
         standby=view.standby,
         standby_routes=path_pair_to(view.standby_routes) if view.standby_routes is not None else None,
+    )
+
+
+def over_to(view: StoryView) -> pb.Loop:
+    """Return the message of a loop that is over; one that never came to be goes by the id of its first set-up."""
+    last = view.events[-1] if view.events else None
+    return pb.Loop(
+        loop_id=view.loop_id or next((event.setup_id for event in view.events if event.setup_id), b""),
+        local=addr_to(view.local),
+        remote=addr_to(view.remote),
+        app=view.app,
+        state=view.state,
+        reason=last.text if last is not None else "",
+        initiator=view.initiator,
     )
 
 

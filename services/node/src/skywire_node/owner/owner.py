@@ -17,6 +17,7 @@ from skywire_node.link.transports import Transports
 from skywire_node.loops.local_loop import LocalLoop
 from skywire_node.loops.loops import Loops
 from skywire_node.loops.routed_loop import RoutedLoop
+from skywire_node.loops.stories import Story
 from skywire_node.owner.views import (
     AppView,
     EventView,
@@ -149,16 +150,11 @@ class OwnersLoops:
         """Tell the life of a loop by the first digits of its id; raises Failure."""
         story = self._loops.stories.find(prefix)
         loop = self._loops.by_id.get(story.loop_id)
-        return StoryView(
-            story.loop_id,
-            story.app,
-            story.local,
-            story.remote,
-            story.initiator,
-            loop.state if loop is not None else story.state,
-            tuple(EventView(*event) for event in story.events),
-            story.left_out,
-        )
+        return _story(story)._replace(state=loop.state if loop is not None else story.state)
+
+    def over(self) -> Sequence[StoryView]:
+        """Return the lives of loops that are over or never were, oldest first, as long as they are remembered."""
+        return [_story(story) for story in self._loops.stories.over()]
 
     def _local(self, loop_id: bytes) -> LocalLoop | None:
         return next((loop for _, loop in self._host.local_loops() if loop.loop_id == loop_id), None)
@@ -172,6 +168,19 @@ class OwnersLoops:
     def rules_removed(self, removed: Removed) -> None:
         """Have loops that lost rules find others."""
         self._loops.rules_removed(removed)
+
+
+def _story(story: Story) -> StoryView:
+    return StoryView(
+        story.loop_id,
+        story.app,
+        story.local,
+        story.remote,
+        story.initiator,
+        story.state,
+        tuple(EventView(*event) for event in story.events),
+        story.left_out,
+    )
 
 
 def _app(status: AppStatus) -> AppView:
