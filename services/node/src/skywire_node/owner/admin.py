@@ -261,9 +261,12 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
         self, request: pb.StreamLoopsRequest, context: Any
     ) -> AsyncIterator[pb.StreamLoopsResponse]:
         """List loops in parts; packets pass in between."""
-        found = list(map(over_to, self._loops.over()) if request.over else map(loop_to, self._loops.views()))
-        for at in range(0, len(found), LOOPS_IN_A_PART):
-            yield pb.StreamLoopsResponse(loops=found[at : at + LOOPS_IN_A_PART])
+        if request.over:
+            yield pb.StreamLoopsResponse(loops=map(over_to, self._loops.over()))  # KEPT of them at most
+            return
+        views = self._loops.views()
+        for at in range(0, len(views), LOOPS_IN_A_PART):
+            yield pb.StreamLoopsResponse(loops=map(loop_to, views[at : at + LOOPS_IN_A_PART]))
 
     async def AddLoop(self, request: pb.AddLoopRequest, context: Any) -> pb.AddLoopResponse:  # noqa: N802
         """Set a loop up for an app."""
