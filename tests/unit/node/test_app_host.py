@@ -16,6 +16,7 @@ from skywire_common import appframes as af
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_node.apps.restart import LONGEST_DELAY_S, RestartPolicy, Restarts
 from skywire_node.apps.run import AppSpec, AppState
+from skywire_node.apps.session import AppSession
 from unit.node.app_world import KEY, World, descriptors, opened
 
 WIKI_ECHO = Path(__file__).parents[2] / "apps" / "wiki_echo.py"
@@ -281,6 +282,38 @@ async def test_a_frozen_app_is_degraded_and_one_that_goes_on_is_not(
     async with asyncio.timeout(5):
         while host.status("pong").state is not AppState.READY:
             await asyncio.sleep(0.01)
+
+
+async def test_an_app_whose_reader_pauses_is_not_degraded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skywire_node.apps.run.STUCK_S", 0.5)
+    monkeypatch.setattr("skywire_node.apps.run.KNOCK_EVERY_S", 0.05)
+    world.app(
+        "pausing",
+        "1",
+        f"""#!{sys.executable}
+import asyncio
+from skywire_app import App
+async def main():
+    async with App.setup("pausing", "1") as app, await app.accept():
+        await asyncio.sleep(60)
+asyncio.run(main())
+""",
+    )
+    host = world.make(AppSpec("pausing", "1", port=10))
+    host.start_app("pausing")
+    await world.until_state("pausing", AppState.READY)
+    world.dial(10, b"film" * 500_000)
+    session = next(host.loops())[1]._pipe
+    assert isinstance(session, AppSession)
+    now = asyncio.get_running_loop().time
+    async with asyncio.timeout(10):
+        while not session.unanswered(now() - 1.0)[0]:
+            await asyncio.sleep(0.02)
+    assert host.status("pausing").state is AppState.READY
+    os.kill(host.status("pausing").pid, signal.SIGSTOP)
+    async with asyncio.timeout(5):
+        while host.status("pausing").state is not AppState.DEGRADED:
+            await asyncio.sleep(0.02)
 
 
 async def test_starting_and_stopping_many_times_leaves_nothing(world: World) -> None:

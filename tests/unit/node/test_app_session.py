@@ -158,6 +158,36 @@ def test_one_unanswered_frame_of_a_large_window_is_seen_with_its_age() -> None:
     assert driver.session.unanswered(20.0) == (1, 13.0)
 
 
+def test_an_app_that_holds_answers_back_is_asked_once_for_a_sign_of_life() -> None:
+    driver = Driver(window=32)
+    loop = driver.dialled()
+    driver.session.knock(1.0)
+    assert driver.frames() == []  # nothing is unanswered
+    loop.reader.on_data(b"ping")
+    assert payloads(driver.frames()) == b"ping"
+    for _ in range(3):
+        driver.session.knock(2.0)
+    ((kind, number, body),) = driver.frames()
+    assert (kind, number, json.loads(body)["payload"]) == (FrameType.SEND, 1, "")
+    driver.succeed(1)
+    assert driver.session.unanswered(9.0) == (1, 0.0)
+    assert loop.granted == 0
+    # The loop may have ended for the app meanwhile.
+    driver.session.knock(3.0)
+    ((_, number, _),) = driver.frames()
+    driver.feed(af.failure(number, "NOT_FOUND: unknown loop"))
+    assert driver.session.state is State.READY and driver.session.loops
+    assert driver.session.unanswered(9.0) == (1, 0.0)
+
+
+def test_an_app_that_takes_one_send_at_a_time_gets_no_other_meanwhile() -> None:
+    driver = Driver(window=1)
+    driver.dialled().reader.on_data(b"ping")
+    driver.frames()
+    driver.session.knock(2.0)
+    assert driver.frames() == []
+
+
 def test_small_pieces_that_arrive_while_a_send_is_unanswered_become_one_frame() -> None:
     driver = Driver(window=1, half_close=False)
     loop = driver.dialled()

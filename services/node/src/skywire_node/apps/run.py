@@ -33,6 +33,8 @@ INIT_TIMEOUT_S = 10.0
 LEAVE_TIMEOUT_S = 2.0
 STOP_GRACE_S = 5.0
 STUCK_S = 5.0
+# Twice before the app counts as stuck.
+KNOCK_EVERY_S = 2.0
 
 
 class AppState(StrEnum):
@@ -109,6 +111,7 @@ class AppRun:
         self._pipe = AppPipe(process.from_app, process.to_app, turns, self._pipe_ended, spec.limits.frames_per_s)
         self.session = AppSession(spec.app, spec.version, self, spec.limits)
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(INIT_TIMEOUT_S, self._no_init)
+        self._knocking = self._loop.call_later(KNOCK_EVERY_S, self._knock)
         process.exited.add_done_callback(self._process_ended)
         self._pipe.run(self.session)
 
@@ -134,8 +137,8 @@ class AppRun:
         blocked = self._pipe.blocked_since
         if blocked is not None and now - blocked >= STUCK_S:
             return AppState.DEGRADED, f"has not read its pipe for {now - blocked:.0f} s"
-        # An app that still says something may hold up some of its loops, as a slow reader does; of one that says
-        # nothing nobody knows whether it lives.
+        # An app that still says something may hold up some of its loops, as a slow reader does. One that does not even
+        # answer a knock has stopped.
         if now - self._pipe.last_read >= STUCK_S:
             count, since = self.session.unanswered(now - STUCK_S)
             if count:
@@ -211,8 +214,16 @@ class AppRun:
         stayed = reason or Failure(ErrorCode.LOOP_RESET, f"app {self.spec.app} closed its pipe and went on")
         self._in(LEAVE_TIMEOUT_S, lambda: self.stop(stayed))
 
+    def _knock(self) -> None:
+        """Ask an app that is silent and has left frames unanswered for a sign of life, if its protocol has one."""
+        now = self._loop.time()
+        if self.state is AppState.READY and now - self._pipe.last_read >= KNOCK_EVERY_S:
+            self.session.knock(now)
+        self._knocking = self._loop.call_later(KNOCK_EVERY_S, self._knock)
+
     def _process_ended(self, exited: asyncio.Future[Exit]) -> None:
         self._in(None)
+        self._knocking.cancel()
         self.exit = exited.result()
         # Its last frames count, whoever noticed the end first.
         self._pipe.drain()

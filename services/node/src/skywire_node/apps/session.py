@@ -54,6 +54,8 @@ class State(Enum):
 # Looking a member up in its enum is slow (Python 3.11), and these are asked for with every frame.
 _READY, _CLOSED = State.READY, State.CLOSED
 _ASKS_TO_CONFIRM = FrameType.CONFIRM_LOOP
+# In place of a frame's type: an empty Send that asks for a sign of life.
+_KNOCK = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ class AppSession:
         self._replies: list[bytes] = []
         self._ready: deque[AppLoop] = deque()
         self._free: deque[int] = deque(range(appframes.REQUEST_IDS))
-        self._asked: dict[int, tuple[AppLoop, FrameType, int, float]] = {}
+        self._asked: dict[int, tuple[AppLoop, FrameType | None, int, float]] = {}
+        self._knocks: list[bytes] = []
 
     def __repr__(self) -> str:
         return f"AppSession({self.name} v{self.version}, {self.state.value}, {len(self.loops)} loops)"
@@ -139,6 +142,9 @@ class AppSession:
         """Return frames to write now: answers first, then about `most` bytes of what the loops have, in turn."""
         frames, self._replies = self._replies, []
         self._open -= len(frames)
+        if self._knocks:
+            frames += self._knocks
+            self._knocks.clear()
         ready, free = self._ready, self._free
         share = max(1, appframes.MAX_REQUEST_ID // max(1, len(self.loops)))
         size = 0
@@ -161,12 +167,27 @@ class AppSession:
     @property
     def waiting(self) -> bool:
         """Whether `take` may have frames."""
-        return bool(self._replies) or bool(self._ready and self._free)
+        return bool(self._replies) or bool(self._knocks) or bool(self._ready and self._free)
 
     def unanswered(self, before: float) -> tuple[int, float]:
         """Return how many frames the app was given by then and has not answered, and when the first of them was."""
         since = [asked[3] for asked in self._asked.values() if asked[3] <= before]
         return len(since), min(since, default=before)
+
+    def knock(self, now: float) -> None:
+        """Send the app an empty Send, one at a time, after a Send that it has not answered.
+
+        An app whose reader pauses holds its answers back and answers this one at once: there is nothing to read in it.
+        One that has no window is sent nothing beside the Send that it has not answered.
+        """
+        if self._window == 1 or not self._free or any(kind is _KNOCK for _, kind, _, _ in self._asked.values()):
+            return
+        held = next((loop for loop, kind, _, _ in self._asked.values() if kind is FrameType.SEND), None)
+        if held is not None:
+            request_id = self._free.popleft()
+            self._asked[request_id] = (held, _KNOCK, 0, now)
+            self._knocks.append(appframes.send(held.prefix, request_id, b""))
+            self._shell.wake()
 
     def close(self, reason: Failure | None, *, in_order: bool = False) -> None:
         """End the session: if the app has left in order what it wrote is delivered, and after it the reason, if any."""
@@ -180,6 +201,7 @@ class AppSession:
         self._prefixes.clear()
         self._ready.clear()
         self._asked.clear()
+        self._knocks.clear()
         self._dialling.clear()
         self.queued = 0
         for loop in loops:
@@ -346,6 +368,9 @@ class AppSession:
             raise DecodeError(f"an answer to request {request_id}, which nobody made")
         loop, kind, size, _ = asked
         self._free.append(request_id)
+        if kind is _KNOCK:
+            # Whatever it says of a loop that has ended meanwhile, it lives.
+            return
         if kind is _ASKS_TO_CONFIRM:
             self._unconfirmed -= 1
         loop.answered(kind, size, failure)
