@@ -169,6 +169,7 @@ def test_an_app_that_holds_answers_back_is_asked_once_for_a_sign_of_life() -> No
         driver.session.knock(2.0)
     ((kind, number, body),) = driver.frames()
     assert (kind, number, json.loads(body)["payload"]) == (FrameType.SEND, 1, "")
+    assert driver.session.unanswered(9.0) == (1, 0.0)  # the knock does not count
     driver.succeed(1)
     assert driver.session.unanswered(9.0) == (1, 0.0)
     assert loop.granted == 0

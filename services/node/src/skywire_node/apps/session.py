@@ -171,7 +171,7 @@ class AppSession:
 
     def unanswered(self, before: float) -> tuple[int, float]:
         """Return how many frames the app was given by then and has not answered, and when the first of them was."""
-        since = [asked[3] for asked in self._asked.values() if asked[3] <= before]
+        since = [at for _, kind, _, at in self._asked.values() if at <= before and kind is not _KNOCK]
         return len(since), min(since, default=before)
 
     def knock(self, now: float) -> None:
