@@ -249,7 +249,7 @@ def _node_table(found: Sequence[pb.ListNodesResponse.Node]) -> RenderableType:
 def routes(source: str, target: str, count: int) -> Look:
     """Show routes between two nodes, disjoint ones first (`skywire route find` has more options).
 
-    FROM and TO are public keys, or numbers of a testnet's nodes.
+    FROM and TO are public keys, or nodes of a testnet, as 2 or node2.
     """
     from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 

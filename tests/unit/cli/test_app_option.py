@@ -26,6 +26,10 @@ def test_python_files_and_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_its_node_is_named_by_number_or_name() -> None:
+    assert parse("s@node3:20=sh", auto_start=True) == parse("s@3:20=sh", auto_start=True)
+
+
 @pytest.mark.parametrize(
     "text",
     [
