@@ -102,8 +102,8 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _decimals(text: str) -> set[int]:
-    """Return what the ends of a range would be if whoever wrote them meant decimal numbers."""
-    return {int(end) for end in text.split("-") if end.isascii() and end.isdecimal()}
+    """Return what the ends of a range would be as decimal numbers, which never begin with 0."""
+    return {int(end) for end in text.split("-") if end.isascii() and end.isdecimal() and not end.startswith("0")}
 
 
 def _meant(text: str) -> str:

@@ -25,11 +25,11 @@ SERVICE = "skywire.node.v1.NodeAdmin"
 METHODS = pb.DESCRIPTOR.services_by_name["NodeAdmin"].methods
 KEYS = [str(SecretKey.generate().public) for _ in range(2)]
 # The second is what the digits of the first are as a decimal number.
-RULES = [0x10636158, 10636158, 1063615855]
+RULES = [0x10636158, 10636158, 1063615855, 0x17, 17]
 
 
 class Played(pb_grpc.NodeAdminServicer):
-    """A node with three rules, two apps and two types of transports."""
+    """A node with some rules, two apps and two types of transports."""
 
     def __init__(self) -> None:
         self.dropped: list[int] = []
@@ -108,7 +108,7 @@ async def test_rules_are_removed_by_the_id_that_json_gives(
     assert await asyncio.to_thread(run, ["node", "rules", "--socket", socket, "--json"]) == 0
     ids = {row["route_id"]: row["id"] for row in json.loads(capsys.readouterr().out)}
     assert ids[1063615855] == "3f657d6f"
-    line = ["node", "rules", "remove", "--socket", socket, "0x10636158", ids[1063615855], ids[10636158]]
+    line = ["node", "rules", "remove", "--socket", socket, "0x10636158", *(ids[one] for one in RULES[1:])]
     assert await asyncio.to_thread(run, line) == 0
     assert sorted(played.dropped) == sorted(RULES)
 
