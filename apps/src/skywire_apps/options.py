@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from skywire_app import PublicKey, pipe
 from skywire_common.errors import DecodeError, SkywireError
+from skywire_common.named_keys import FROM_FILE, key_text
 
 from skywire_apps.report import Report
 
-FROM_FILE = "file:"
-MAX_KEY_FILE = 128
 # As of a wrong command line: it is not for the shell.
 EXIT_NO_NODE = 2
 
@@ -58,9 +56,8 @@ class Remote(click.ParamType[str]):
         text = str(value)
         if not text.startswith(FROM_FILE):
             return text
-        file, _, port = text.removeprefix(FROM_FILE).rpartition(":")
+        file, _, port = text.rpartition(":")
         try:
-            with Path(file).open(encoding="ascii", errors="replace") as key:
-                return f"{key.read(MAX_KEY_FILE).strip()}:{port}"
+            return f"{key_text(file)}:{port}"
         except OSError as error:
-            self.fail(f"{file}: {error.strerror}", param, ctx)
+            self.fail(f"{error.filename}: {error.strerror}", param, ctx)

@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from skywire_common.drafts import in_place_of
+
 
 class Report:
     """Print lines, or with `as_json` one JSON object per line; `output` gets the last object, whole or not at all."""
@@ -21,9 +23,8 @@ class Report:
     def end(self, text: str, **fields: object) -> None:
         """Say how it ended."""
         if self._output is not None:
-            part = self._output.with_name(self._output.name + ".part")
-            part.write_text(json.dumps(fields) + "\n")
-            part.replace(self._output)
+            with in_place_of(self._output) as draft:
+                draft.write_text(json.dumps(fields) + "\n")
         self._print(text, fields)
 
     def _print(self, text: str, fields: dict[str, object]) -> None:

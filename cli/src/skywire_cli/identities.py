@@ -6,13 +6,13 @@ DIRECTORY/public/NAME        the public key, for everybody: "file:…/public/NAM
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+from skywire_common.drafts import in_place_of
 
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
@@ -77,9 +77,8 @@ def _make(directory: Path, name: str) -> str:
     if not (own / KEY_FILE).exists():
         write_key_file(own / KEY_FILE)
     key = str(SecretKey.load(own / KEY_FILE).public)
-    part = public / f".{name}.{os.getpid()}"
-    part.write_text(f"{key}\n")
-    part.replace(public / name)
+    with in_place_of(public / name) as draft:
+        draft.write_text(f"{key}\n")
     return key
 
 

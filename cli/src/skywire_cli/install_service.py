@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+from skywire_common.drafts import in_place_of
 
 from skywire_cli.config import ask_service, service_argument
 from skywire_cli.failures import CliError
@@ -127,10 +127,9 @@ def _write(path: Path, text: str, force: bool) -> None:
     if path.exists() and path.read_text() != text and not force:
         raise CliError("ALREADY_EXISTS", f"{path} exists and says something else", "--force replaces it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text)
-    part.chmod(_UNIT_MODE)
-    part.replace(path)
+    with in_place_of(path) as draft:
+        draft.write_text(text)
+        draft.chmod(_UNIT_MODE)
 
 
 def _plain(path: Path) -> str:

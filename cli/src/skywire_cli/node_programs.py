@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import click
+from skywire_common.drafts import in_place_of
+from skywire_common.private_files import write_private
 
 from skywire_cli.asking import done
 from skywire_cli.config import ask_service
@@ -18,7 +19,6 @@ from skywire_cli.paths import NamedPath
 from skywire_cli.programs import parse
 from skywire_cli.target import Target, target_options
 
-_MODE = 0o600
 _LATER = "it counts from the node's next start on"
 config_option = click.option(
     "--config", "file", type=NamedPath(dir_okay=False, exists=True), help="Its file [default: beside its socket]."
@@ -103,14 +103,9 @@ def _read(config: Path) -> dict[str, Any]:
 
 def _check_and_write(config: Path, document: dict[str, Any]) -> None:
     """Put a document in a configuration's place, if the service would take it; raises CliError."""
-    part = config.with_name(f".{config.name}.{os.getpid()}")
-    try:
-        part.write_text(json.dumps(document, indent=2) + "\n")
-        part.chmod(_MODE)
-        ask_service("node", "--check", "--config", str(part))
-        part.replace(config)
-    finally:
-        part.unlink(missing_ok=True)
+    with in_place_of(config) as draft:
+        write_private(draft, json.dumps(document, indent=2) + "\n")
+        ask_service("node", "--check", "--config", str(draft))
 
 
 def _directory(config: Path, document: dict[str, Any]) -> Path:

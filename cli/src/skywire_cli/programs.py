@@ -6,7 +6,6 @@ that becomes a link to the program, and the configuration gets an entry, with wh
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from skywire_common.app_rules import FIRST_CONFIGURED, FIRST_FREE, RESERVED
+from skywire_common.drafts import in_place_of
 
 from skywire_cli.failures import CliError
 
@@ -78,9 +78,8 @@ class App(NamedTuple):
                 "ALREADY_EXISTS", f"{path} is a file of somebody's own", "move it away, or name the app otherwise"
             )
         directory.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.symlink_to(self.program)
-        part.replace(path)
+        with in_place_of(path) as draft:
+            draft.symlink_to(self.program)
         return path
 
 

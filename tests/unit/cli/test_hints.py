@@ -18,11 +18,7 @@ from skywire_cli.testnet.names import node_name, node_number
 from skywire_cli.testnet.state import Kind, ServiceState, State, Status, save
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
-from skywire_common.rpc.replays import MemoryReplays
-from skywire_common.rpc.server import Access, RpcServer
 
-SERVICE = "skywire.node.v1.NodeAdmin"
-METHODS = pb.DESCRIPTOR.services_by_name["NodeAdmin"].methods
 KEYS = [str(SecretKey.generate().public) for _ in range(2)]
 # The second is what the digits of the first are as a decimal number.
 RULES = [0x10636158, 10636158, 1063615855, 0x17, 17]
@@ -57,15 +53,8 @@ class Played(pb_grpc.NodeAdminServicer):
 
 
 @pytest.fixture
-async def node(short_path: Path) -> AsyncIterator[tuple[Played, str]]:
-    played = Played()
-    access = {f"/{SERVICE}/{method.name}": Access.LOCAL for method in METHODS}
-    server = RpcServer(SecretKey.generate(), access, replays=MemoryReplays())
-    server.add(pb_grpc.add_NodeAdminServicer_to_server, played, SERVICE)
-    await server.listen(f"unix:{short_path / 'a.sock'}")
-    await server.start()
-    yield played, str(short_path / "a.sock")
-    await server.stop(0)
+def played() -> Played:
+    return Played()
 
 
 @pytest.fixture
@@ -102,9 +91,8 @@ def failed(capsys: pytest.CaptureFixture[str], *line: str) -> dict[str, Any]:
 
 
 async def test_rules_are_removed_by_the_id_that_json_gives(
-    node: tuple[Played, str], capsys: pytest.CaptureFixture[str]
+    played: Played, socket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    played, socket = node
     assert await asyncio.to_thread(run, ["node", "rules", "--socket", socket, "--json"]) == 0
     ids = {row["route_id"]: row["id"] for row in json.loads(capsys.readouterr().out)}
     assert ids[1063615855] == "3f657d6f"
@@ -124,9 +112,8 @@ async def test_rules_are_removed_by_the_id_that_json_gives(
     ],
 )
 async def test_a_decimal_number_never_removes_another_rule(
-    node: tuple[Played, str], named_by: str, says: str, capsys: pytest.CaptureFixture[str]
+    played: Played, socket: str, named_by: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    played, socket = node
     said = await asyncio.to_thread(failed, capsys, "node", "rules", "remove", "--socket", socket, named_by)
     assert (said["status"], said["code"], played.dropped) == (2, "USAGE", [])
     assert says in said["message"]
@@ -134,9 +121,8 @@ async def test_a_decimal_number_never_removes_another_rule(
 
 
 async def test_an_app_or_a_type_that_is_not_there_is_answered_with_those_that_are(
-    node: tuple[Played, str], capsys: pytest.CaptureFixture[str]
+    socket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, socket = node
     said = await asyncio.to_thread(failed, capsys, "node", "apps", "start", "pingg", "--socket", socket)
     assert (said["status"], said["hint"]) == (7, "the nearest is ping; its apps: ping, chat")
     line = ("node", "transports", "add", KEYS[0], "--type", "udp", "--socket", socket)

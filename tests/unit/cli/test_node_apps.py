@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,12 +11,6 @@ from skywire.node.v1 import node_admin_pb2 as pb
 from skywire.node.v1 import node_admin_pb2_grpc as pb_grpc
 from skywire_cli.failures import Exit
 from skywire_cli.main import run
-from skywire_common.curve import SecretKey
-from skywire_common.rpc.replays import MemoryReplays
-from skywire_common.rpc.server import Access, RpcServer
-
-SERVICE = "skywire.node.v1.NodeAdmin"
-METHODS = pb.DESCRIPTOR.services_by_name["NodeAdmin"].methods
 
 
 class Played(pb_grpc.NodeAdminServicer):
@@ -38,15 +31,8 @@ class Played(pb_grpc.NodeAdminServicer):
 
 
 @pytest.fixture
-async def node(short_path: Path) -> AsyncIterator[tuple[Played, str]]:
-    played = Played()
-    access = {f"/{SERVICE}/{method.name}": Access.LOCAL for method in METHODS}
-    server = RpcServer(SecretKey.generate(), access, replays=MemoryReplays())
-    server.add(pb_grpc.add_NodeAdminServicer_to_server, played, SERVICE)
-    await server.listen(f"unix:{short_path / 'a.sock'}")
-    await server.start()
-    yield played, str(short_path / "a.sock")
-    await server.stop(0)
+def played() -> Played:
+    return Played()
 
 
 BEGINS = ("STARTING", "")
@@ -67,13 +53,13 @@ WELL, BADLY = ("STOPPED", "exit code 0"), ("STOPPED", "exit code 3")
     ],
 )
 async def test_it_waits_for_as_long_as_it_is_told(
-    node: tuple[Played, str],
+    played: Played,
+    socket: str,
     option: Sequence[str],
     states: list[tuple[str, str]],
     code: Exit,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    played, socket = node
     played.states = list(states)
     assert await asyncio.to_thread(run, ["node", "apps", "start", "chat", *option, "--socket", socket]) == code
     assert played.states == []

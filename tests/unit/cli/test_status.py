@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +12,7 @@ from skywire.node.v1 import node_admin_pb2_grpc as pb_grpc
 from skywire_cli.failures import Exit
 from skywire_cli.main import run
 from skywire_common.curve import SecretKey
-from skywire_common.rpc.replays import MemoryReplays
-from skywire_common.rpc.server import Access, RpcServer
 
-SERVICE = "skywire.node.v1.NodeAdmin"
-METHODS = pb.DESCRIPTOR.services_by_name["NodeAdmin"].methods
 REMOTE = SecretKey.generate().public
 
 
@@ -44,15 +38,8 @@ class Played(pb_grpc.NodeAdminServicer):
 
 
 @pytest.fixture
-async def node(short_path: Path) -> AsyncIterator[tuple[Played, str]]:
-    played = Played()
-    access = {f"/{SERVICE}/{method.name}": Access.LOCAL for method in METHODS}
-    server = RpcServer(SecretKey.generate(), access, replays=MemoryReplays())
-    server.add(pb_grpc.add_NodeAdminServicer_to_server, played, SERVICE)
-    await server.listen(f"unix:{short_path / 'a.sock'}")
-    await server.start()
-    yield played, str(short_path / "a.sock")
-    await server.stop(0)
+def played() -> Played:
+    return Played()
 
 
 async def look(socket: str, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, dict[str, Any]]:
@@ -62,18 +49,16 @@ async def look(socket: str, capsys: pytest.CaptureFixture[str], *options: str) -
 
 
 async def test_it_waits_for_transports_and_for_apps_that_start_with_the_node(
-    node: tuple[Played, str], capsys: pytest.CaptureFixture[str]
+    played: Played, socket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    played, socket = node
     played.looks = [("STOPPED", "DIALING"), ("STARTING", "SETTLING"), ("STARTING", "UP"), ("READY", "UP")]
     code, shown = await look(socket, capsys, "--wait", "30")
     assert (code, shown["state"], shown["reasons"], shown["apps"][0]["state"]) == (Exit.OK, "READY", [], "READY")
 
 
 async def test_what_was_not_there_in_time_is_named(
-    node: tuple[Played, str], capsys: pytest.CaptureFixture[str]
+    played: Played, socket: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    played, socket = node
     played.looks = [("STARTING", "UP")]
     code, shown = await look(socket, capsys, "--wait", "0.3")
     assert (code, shown["state"], shown["reasons"]) == (Exit.NOT_READY, "DEGRADED", ["app chat is STARTING for 0 s"])

@@ -17,7 +17,9 @@ from pathlib import Path
 import click
 from skywire_app import App, PublicKey
 from skywire_common.app_rules import KEY_VARIABLE
+from skywire_common.drafts import in_place_of
 from skywire_common.errors import DecodeError, LocalError
+from skywire_common.private_files import write_private
 
 from skywire_apps.access import show_target
 from skywire_apps.chat.http import MAX_CONNECTIONS, Site
@@ -115,9 +117,6 @@ def _token() -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its user can read."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-        file.write(text)
-    part.replace(path)
+    """Write a file that only its user can read, in place of what was there."""
+    with in_place_of(path) as draft:
+        write_private(draft, text)

@@ -20,8 +20,9 @@ from skywire_common.curve import SecretKey
 from skywire_common.edge_tags import SALT_SIZE
 from skywire_common.errors import DecodeError, ErrorCode, Failure, LocalError
 from skywire_common.keys import PublicKey
+from skywire_common.named_keys import key_text
 from skywire_common.rpc.client import RpcChannel
-from skywire_common.runtime.config import FROM_FILE, MAX_KEY_FILE, TlsFiles
+from skywire_common.runtime.config import TlsFiles
 
 from skywire_cli.admin import NodeAdmin
 from skywire_cli.disk import free_at
@@ -85,9 +86,9 @@ def _with_keys(document: Any) -> Any:
         return {name: _with_keys(value) for name, value in document.items()}
     if isinstance(document, list):
         return [_with_keys(value) for value in document]
-    if isinstance(document, str) and document.startswith(FROM_FILE):
+    if isinstance(document, str):
         with suppress(OSError):
-            return Path(document.removeprefix(FROM_FILE)).read_text(errors="replace").strip()[:MAX_KEY_FILE]
+            return key_text(document)
     return document
 
 
@@ -147,7 +148,7 @@ async def _ask(facts: Facts, admin: NodeAdmin) -> None:
     began = time.time()
     summary = await admin.summary()
     if summary.now_ms:
-        facts.clock_ahead_s = summary.now_ms / 1000 - (began + time.time()) / 2
+        facts.clock_ahead_s = _ahead(summary.now_ms, began)
     facts.summary = plain(summary)
     facts.apps = [plain(one) for one in await admin.apps()]
     facts.transports = [plain(one) for one in await admin.transports()]
@@ -263,7 +264,12 @@ async def _clock(channel: RpcChannel) -> float:
     path, request = "/skywire.common.v1.Process/GetBuildInfo", process_pb2.GetBuildInfoRequest()
     said = await channel.call(path, request, process_pb2.GetBuildInfoResponse, timeout=TIMEOUT, signed=False)
     # One of a release before tells its time only when it refuses a call for it.
-    return said.now_ms / 1000 - (began + time.time()) / 2 if said.now_ms else channel.offset_s
+    return _ahead(said.now_ms, began) if said.now_ms else channel.offset_s
+
+
+def _ahead(now_ms: int, began: float) -> float:
+    """Return by how many seconds a clock is ahead of ours that was read between `began` and now; epoch milliseconds."""
+    return now_ms / 1000 - (began + time.time()) / 2
 
 
 def _note(peer: PeerFact, failure: Failure) -> None:

@@ -33,6 +33,8 @@ def clean(directory: Path, state: State, *, everything: bool) -> None:
             if _SERVICE_DIRECTORY.fullmatch(left.name) and left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
         (directory / LAUNCHER_LOG).unlink(missing_ok=True)
+        for left in directory.glob(f".{STATE_FILE}.*"):
+            left.unlink()  # drafts of launchers that were killed
         (directory / STATE_FILE).unlink(missing_ok=True)
         if not any(directory.iterdir()):
             directory.rmdir()

@@ -8,11 +8,10 @@ from pathlib import Path
 from skywire_common.keys import PublicKey
 
 from skywire_cli.admin import NodeAdmin
+from skywire_cli.target import SOCKET_FILE
 from skywire_cli.testnet.names import node_name
 from skywire_cli.testnet.process import Service
 from skywire_cli.testnet.state import Kind
-
-SOCKET_NAME = "admin.sock"
 
 
 class Node(Service):
@@ -21,7 +20,7 @@ class Node(Service):
     def __init__(self, number: int, root: Path, on_change: Callable[[], None]) -> None:
         super().__init__(node_name(number), Kind.NODE, "skywire_node", root / node_name(number), on_change)
         self.number = number
-        self.socket = self.directory / SOCKET_NAME
+        self.socket = self.directory / SOCKET_FILE
         self._admin: NodeAdmin | None = None
 
     @property

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from skywire_common.drafts import in_place_of
 from skywire_common.errors import DecodeError
 
 from skywire_cli.failures import CliError
@@ -146,13 +147,8 @@ def load(directory: Path) -> State | None:
 
 def save(directory: Path, state: State) -> None:
     """Replace the state file; raises OSError, and then the old one stands."""
-    draft = directory / f".{STATE_FILE}"
-    try:
+    with in_place_of(directory / STATE_FILE) as draft:
         draft.write_text(json.dumps(state.document(), indent=1) + "\n")
-        draft.replace(directory / STATE_FILE)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def _state(document: dict[str, Any]) -> State:

@@ -14,12 +14,10 @@ from pathlib import Path
 import coincurve
 
 from skywire_common.errors import DecodeError, LocalError
-from skywire_common.keys import PublicKey
+from skywire_common.keys import MAX_KEY_FILE, PublicKey
 from skywire_common.private_files import check_private
 
 SECRET_KEY_SIZE = 32
-# Of a key file, blanks and a line's end included; what is longer holds no key.
-MAX_KEY_FILE = 128
 SIGNATURE_SIZE = 65
 DH_SIZE = 33
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from skywire_common.curve import SecretKey
+from skywire_common.drafts import in_place_of
 from skywire_common.keys import PublicKey
 from skywire_common.private_files import write_private
 
@@ -35,12 +35,6 @@ def make_key(path: Path) -> PublicKey:
 
 def write_public(path: Path, key: PublicKey) -> None:
     """Write the public key of a secret key file, in place of what was there; whole or not at all, raises OSError."""
-    public = public_file(path)
-    part = public.with_name(f".{public.name}.{os.getpid()}")
-    try:
-        part.write_text(f"{key}\n")
-        part.chmod(_PUBLIC_MODE)
-        part.replace(public)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    with in_place_of(public_file(path)) as draft:
+        draft.write_text(f"{key}\n")
+        draft.chmod(_PUBLIC_MODE)

@@ -11,6 +11,8 @@ from skywire_common.errors import DecodeError
 
 PUBLIC_KEY_SIZE = 33
 MAX_PORT = 0xFFFF
+# Of a file with a key in hex, blanks and a line's end included; what is longer holds none.
+MAX_KEY_FILE = 128
 
 
 class PublicKey(bytes):

@@ -20,13 +20,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from skywire_common.curve import SecretKey
 from skywire_common.errors import DecodeError, LocalError, SkywireError
 from skywire_common.keys import PublicKey, check_port
+from skywire_common.named_keys import FROM_FILE, key_text
 
 ENVIRONMENT_PREFIX = "SKYWIRE_"
 MAX_FILE_SIZE = 1 << 20
 MAX_GRACE_S = 600.0
-# Before a path, where a public key is expected.
-FROM_FILE = "file:"
-MAX_KEY_FILE = 128
 # What the kernel takes for a unix socket's path, with its end.
 MAX_SOCKET_PATH = 107
 # Of replicas of one peer.
@@ -46,22 +44,11 @@ def _key(value: object) -> PublicKey:
     if not isinstance(value, str):
         raise ValueError("a public key is a string of hex digits")  # noqa: TRY004 -- pydantic takes ValueError
     try:
-        return PublicKey.parse(_key_text(value))
+        return PublicKey.parse(key_text(value))
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}") from error
     except DecodeError as error:
         raise ValueError(f"a public key is 66 lower-case hex digits, or {FROM_FILE}PATH of a file with them") from error
-
-
-def _key_text(value: str) -> str:
-    """Return the text itself, or what the file that it names holds: keys that others make are handed over as files."""
-    if not value.startswith(FROM_FILE):
-        return value
-    path = Path(value.removeprefix(FROM_FILE))
-    try:
-        with path.open("rb") as file:
-            # A file that holds more is none of a public key; the parser says so.
-            return file.read(MAX_KEY_FILE).decode("ascii", "replace").strip()
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
 
 
 def _key_file(path: Path) -> Path:

@@ -27,6 +27,7 @@ from typing import NoReturn, TypeVar
 import orjson
 from structlog.typing import FilteringBoundLogger
 
+from skywire_common.drafts import in_place_of
 from skywire_common.errors import Failure
 from skywire_common.key_files import public_file
 from skywire_common.keys import PublicKey
@@ -260,12 +261,10 @@ def _announce(path: Path | None, ready: Ready) -> None:
     if path is None:
         return
     document = {"pid": os.getpid(), "public_key": str(ready.public_key), "interfaces": ready.interfaces}
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        part.write_bytes(orjson.dumps(document) + b"\n")
-        part.replace(path)
+        with in_place_of(path) as draft:
+            draft.write_bytes(orjson.dumps(document) + b"\n")
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ConfigError(f"--ready-file {path}: {error.strerror}") from error
 
 

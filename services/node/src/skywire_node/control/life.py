@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import structlog
+from skywire_common.drafts import in_place_of
 
 FILE_NAME = "epoch"
 
@@ -23,10 +24,9 @@ class Life:
         """Remember the epoch that the discovery took; a disk that refuses costs a restart some seconds, no more."""
         if epoch == self._kept:
             return
-        part = self._path.with_suffix(".part")
         try:
-            part.write_text(f"{epoch}\n")
-            part.replace(self._path)
+            with in_place_of(self._path) as draft:
+                draft.write_text(f"{epoch}\n")
         except OSError as error:
             log.warning("epoch not kept over a restart", why=str(error))
         self._kept = epoch
