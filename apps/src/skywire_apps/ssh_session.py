@@ -216,4 +216,9 @@ async def _writing(fd: int) -> AsyncIterator[asyncio.StreamWriter]:
     try:
         yield writer
     finally:
-        transport.abort()
+        # What the process has not read is dropped. A pipe that has closed by itself must not be aborted: asyncio's
+        # transport raises then, and the whole connection would end with this one session.
+        if transport.get_write_buffer_size():
+            transport.abort()
+        else:
+            transport.close()
