@@ -22,6 +22,8 @@ from skywire_node.loops.routed_loop import RoutedLoop, Routes
 from skywire_node.plane import DataPlane
 from skywire_setup_node.plan import LoopRequest, plan, reservations
 
+_PART = 48_000
+
 
 class Sink:
     """A loop's reader that keeps what it gets, and takes it at once unless `reading` is False."""
@@ -58,11 +60,26 @@ class Sink:
         self.ended.set()
         self.closed.set()
 
+    async def send(self, data: bytes) -> None:
+        """Write in parts, and wait whenever the loop has no room."""
+        assert self.loop is not None
+        for at in range(0, len(data), _PART):
+            if not self.loop.write(data[at : at + _PART]):
+                self.writable.clear()
+                await self.writable.wait()
+
     async def until(self, size: int) -> None:
         """Wait until `size` bytes came."""
         while len(self.got) < size:
             self.more.clear()
             await self.more.wait()
+
+
+def attach(loop: Loop, *, echo: bool = False) -> Sink:
+    """Give a loop a sink as its reader; return it."""
+    sink = Sink(loop, echo=echo)
+    loop.attach(sink)
+    return sink
 
 
 class Net:
@@ -233,6 +250,18 @@ class Net:
         dialled = await self.planes[source].loops.dial("test", 49152, Addr(self.keys[target], port))
         _, accepted = self.accepted[-1]
         return dialled, accepted
+
+    async def there_and_back(self, source: int, target: int, size: int) -> tuple[Sink, Sink]:
+        """Pass bytes by a new loop and back, and close it; return what read its two ends."""
+        near, far = await self.loop(source, target)
+        sink, echo = attach(near), attach(far, echo=True)
+        sent = self.random.randbytes(size)
+        await sink.send(sent)
+        await sink.until(size)
+        assert sink.got == sent
+        near.close()
+        await asyncio.gather(sink.closed.wait(), echo.closed.wait())
+        return sink, echo
 
     def rules(self) -> list[int]:
         """How many rules and reservations each node holds."""

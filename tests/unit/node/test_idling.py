@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planes import Net, Sink
+from planes import Net, attach
 from skywire_node.loops.idling import Idling
 
 
@@ -10,9 +10,7 @@ async def test_a_loop_that_nobody_uses_ends_with_the_reason_at_both_ends() -> No
     async with Net(2, seed=21) as net:
         near, far = await net.loop(0, 1)
         used, other = await net.loop(0, 1, port=41)
-        sinks = [Sink(loop) for loop in (near, far, used, other)]
-        for loop, sink in zip((near, far, used, other), sinks, strict=True):
-            loop.attach(sink)
+        sinks = [attach(loop) for loop in (near, far, used, other)]
         loops = net.planes[0].loops
         now = loops.clock()
         loops.clock = lambda: now  # type: ignore[method-assign]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from planes import Net, Sink
+from planes import Net, Sink, attach
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
@@ -36,9 +36,8 @@ class Directory:
 async def paused(net: Net) -> tuple[RoutedLoop, Sink]:
     """A loop that has lost its route."""
     near, far = await net.loop(0, 1)
-    sink = Sink(near)
-    near.attach(sink)
-    far.attach(Sink(far))
+    sink = attach(near)
+    attach(far)
     await net.until(lambda: near.endpoint.heard)
     for plane in net.planes:
         for transport in plane.transports.all.values():

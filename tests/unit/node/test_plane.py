@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from planes import Net, Sink
+from planes import Net, Sink, attach
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
 from skywire_node.edge import Loop
@@ -16,19 +16,7 @@ from skywire_node.loops.loop_setup import Wanted
 @pytest.mark.parametrize("nodes", [2, 3, 5])
 async def test_bytes_pass_in_both_directions_and_closing_frees_every_rule(nodes: int) -> None:
     async with Net(nodes, seed=nodes) as net:
-        near, far = await net.loop(0, nodes - 1)
-        sink, echo = Sink(near), Sink(far, echo=True)
-        near.attach(sink)
-        far.attach(echo)
-        sent = net.random.randbytes(3_000_000)
-        for at in range(0, len(sent), 48_000):
-            if not near.write(sent[at : at + 48_000]):
-                sink.writable.clear()
-                await sink.writable.wait()
-        await sink.until(len(sent))
-        assert sink.got == sent
-        near.close()
-        await asyncio.gather(sink.closed.wait(), echo.closed.wait())
+        sink, echo = await net.there_and_back(0, nodes - 1, 3_000_000)
         assert sink.reason is echo.reason is None
         await net.until(lambda: net.rules() == [0] * nodes)
         assert net.closed == [], "an orderly close needs no setup node"
@@ -38,9 +26,8 @@ async def test_bytes_pass_in_both_directions_and_closing_frees_every_rule(nodes:
 async def test_an_abort_tells_the_other_end_why_and_frees_the_rules() -> None:
     async with Net(3, seed=9) as net:
         near, far = await net.loop(0, 2)
-        sink, other = Sink(near), Sink(far)
-        near.attach(sink)
-        far.attach(other)
+        attach(near)
+        other = attach(far)
         near.close(Failure(ErrorCode.CLOSED, "the app crashed"))
         await other.closed.wait()
         assert other.reason is not None and "the app crashed" in str(other.reason)
@@ -69,15 +56,14 @@ async def test_draining_waits_for_bytes_that_a_loop_had_no_room_for_and_tells_th
         held = [sent[at : at + 48_000] for at in range(0, len(sent), 48_000)]
         leaving = Leaving(near, held)
         near.attach(leaving)
-        other.attach(Sink(other))
+        attach(other)
         while near.write(held.pop(0)):
             pass
         draining = asyncio.create_task(net.planes[0].loops.drain())
-        got, told = Sink(far), Sink(other_far)
-        other_far.attach(told)
+        told = attach(other_far)
         await told.closed.wait()
         assert told.reason is not None and told.reason.code is ErrorCode.STOPPING
-        far.attach(got)
+        got = attach(far)
         await got.closed.wait()
         await draining
         assert got.got == sent
@@ -95,8 +81,8 @@ async def test_a_port_without_an_app_is_refused_and_leaves_nothing_with_the_init
 async def test_a_replayed_first_message_is_refused_before_state_is_made() -> None:
     async with Net(2, seed=5) as net:
         near, far = await net.loop(0, 1)
-        near.attach(Sink(near))
-        far.attach(Sink(far))
+        attach(near)
+        attach(far)
         near.close()
         await net.until(lambda: not net.planes[1].loops.by_id)
         (message,) = net.messages
@@ -111,19 +97,13 @@ async def test_a_reader_that_stops_does_not_stop_its_neighbour() -> None:
     async with Net(3, seed=6) as net:
         slow_near, slow_far = await net.loop(0, 2, port=41)
         near, far = await net.loop(0, 2, port=42)
-        stuck, sink = Sink(slow_far), Sink(far)
+        stuck, sink = attach(slow_far), attach(far)
         stuck.reading = False
-        slow_far.attach(stuck)
-        far.attach(sink)
-        slow_near.attach(Sink(slow_near))
-        writer = Sink(near)
-        near.attach(writer)
+        attach(slow_near)
+        writer = attach(near)
         while slow_near.write(bytes(48_000)):
             pass
-        for _ in range(100):
-            if not near.write(bytes(48_000)):
-                writer.writable.clear()
-                await writer.writable.wait()
+        await writer.send(bytes(4_800_000))
         await sink.until(4_800_000)
         assert len(stuck.got) <= 4 * 1024 * 1024
 
@@ -146,9 +126,8 @@ async def test_both_ends_dialling_at_once_leave_one_transport_the_same_at_both_e
 async def test_loops_pause_while_a_link_is_away_and_go_on_when_it_is_back() -> None:
     async with Net(3, seed=8) as net:
         near, far = await net.loop(0, 2)
-        sink = Sink(far)
-        far.attach(sink)
-        near.attach(Sink(near))
+        sink = attach(far)
+        attach(near)
         near.write(b"before ")
         await sink.until(7)
         (transport,) = net.planes[0].transports.all.values()
@@ -213,9 +192,7 @@ async def test_a_capture_of_a_link_shows_neither_payload_nor_route_ids_nor_keys(
         await net.until(lambda: transport.link is not None and transport.link.active and len(tap.seen) > 0)
         await net.until(lambda: all(plane.router.links for plane in net.planes))
         near, far = await net.loop(0, 1)
-        sink, echo = Sink(near), Sink(far, echo=True)
-        near.attach(sink)
-        far.attach(echo)
+        sink, echo = attach(near), attach(far, echo=True)
         marker = b"nobody on the way reads this "
         near.write(marker * 1000)
         await sink.until(len(marker) * 1000)
@@ -234,11 +211,9 @@ async def test_a_capture_of_a_link_shows_neither_payload_nor_route_ids_nor_keys(
 async def test_two_loops_on_one_link_get_about_the_same() -> None:
     async with Net(2, seed=11) as net:
         pairs = [await net.loop(0, 1, port=40 + number) for number in range(2)]
-        sinks = [Sink(far) for _, far in pairs]
-        for (near, far), sink in zip(pairs, sinks, strict=True):
-            far.attach(sink)
-            writer = Sink(near)
-            near.attach(writer)
+        sinks = [attach(far) for _, far in pairs]
+        for near, _ in pairs:
+            writer = attach(near)
             writer.on_writable = lambda near=near: _fill(near)  # type: ignore[method-assign]
             _fill(near)
         await net.until(lambda: sum(len(sink.got) for sink in sinks) > 60_000_000)
@@ -271,9 +246,7 @@ async def test_loops_that_ended_in_order_is_bounded(monkeypatch: pytest.MonkeyPa
         ended = []
         for _ in range(5):
             near, far = await net.loop(0, 1)
-            sinks = Sink(near), Sink(far)
-            near.attach(sinks[0])
-            far.attach(sinks[1])
+            sinks = attach(near), attach(far)
             near.close()
             await asyncio.gather(*(sink.closed.wait() for sink in sinks))
             ended.append(near.loop_id)

@@ -6,7 +6,7 @@ import itertools
 from uuid import UUID
 
 import pytest
-from planes import Net, Sink
+from planes import Net, attach
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
@@ -115,9 +115,8 @@ async def test_neighbours_loops_pass_and_a_strangers_set_up_is_refused() -> None
         await net.planes[1].transports.add(net.keys[2], public=False)
         await net.until(lambda: all(len(plane.router.links) >= 2 for plane in net.planes))
         near, far = await net.loop(0, 1)
-        sink, echo = Sink(near), Sink(far, echo=True)
-        near.attach(sink)
-        far.attach(echo)
+        sink = attach(near)
+        attach(far, echo=True)
         near.write(b"among ourselves")
         await sink.until(15)
         with pytest.raises(Failure) as refused:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from uuid import UUID
 
 import pytest
-from planes import Net, Sink
+from planes import Net, Sink, attach
 from skywire_common.entries import transport_id
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
@@ -88,9 +88,7 @@ class Ring(Net):
         """A loop from 0 to 2 whose second pair is ready at both ends."""
         near, far = await self.loop(0, 2)
         assert isinstance(far, RoutedLoop)
-        here, there = Sink(near), Sink(far)
-        near.attach(here)
-        far.attach(there)
+        here, there = attach(near), attach(far)
         await self.until(lambda: all(end.offered and end.offered.proved_at for end in (near, far)))
         return near, far, here, there
 
@@ -102,13 +100,6 @@ class Ring(Net):
             remote.transports.all[transport.entry.transport_id].kept = False
             if transport.link is not None:
                 transport.link.abort("killed by the test")
-
-
-async def write(loop: RoutedLoop, sink: Sink, data: bytes) -> None:
-    for at in range(0, len(data), 48_000):
-        if not loop.write(data[at : at + 48_000]):
-            sink.writable.clear()
-            await sink.writable.wait()
 
 
 async def test_a_second_pair_apart_from_the_first_is_ready_at_both_ends_and_freed_on_close() -> None:
@@ -141,10 +132,9 @@ async def test_when_the_node_in_use_dies_the_loop_goes_on_without_a_setup_node()
     async with Ring(3) as net:
         near, far, here, there = await net.ready()
         net.setup_node_up = False
-        far_sink = there
         sent = net.random.randbytes(20_000_000)
         back = net.random.randbytes(1_000_000)
-        writing = asyncio.gather(write(near, here, sent), write(far, far_sink, back))
+        writing = asyncio.gather(here.send(sent), there.send(back))
         await there.until(2_000_000)
         first = near.routes.setup_id
         net.kill(1)
@@ -216,8 +206,8 @@ async def test_one_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatc
     async with Ring(9) as net:
         monkeypatch.setattr(standby.asides, "hear", lambda *_: None)
         near, far = await net.loop(0, 2)
-        near.attach(Sink(near))
-        far.attach(Sink(far))
+        attach(near)
+        attach(far)
         await net.until(lambda: any(event.what == "standby lost" for event in near.story.events))
         near.close()
         await net.until(lambda: near.state == "CLOSED" and not net.planes[0].table.rules)
@@ -239,9 +229,8 @@ async def test_without_a_way_apart_there_is_none_and_the_loop_lives() -> None:
     async with Ring(11) as net:
         net.finders[0].find_apart = _the_same(net)  # type: ignore[method-assign]
         near, far = await net.loop(0, 2)
-        sink = Sink(far)
-        near.attach(Sink(near))
-        far.attach(sink)
+        sink = attach(far)
+        attach(near)
         near.write(b"alone")
         await sink.until(5)
         assert near.offered is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from planes import Net, Sink
+from planes import Net, attach
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
@@ -68,9 +68,7 @@ def test_a_story_is_found_by_the_first_digits_of_any_of_its_ids() -> None:
 async def test_both_ends_tell_the_life_of_a_loop() -> None:
     async with Net(3, seed=120) as net:
         near, far = await net.loop(0, 2)
-        sink, other = Sink(near), Sink(far)
-        near.attach(sink)
-        far.attach(other)
+        sink, other = attach(near), attach(far)
         near.write(b"12345")
         await other.until(5)
         (transport,) = net.planes[0].transports.all.values()

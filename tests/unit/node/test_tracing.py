@@ -7,7 +7,7 @@ import random
 from uuid import uuid4
 
 import pytest
-from planes import Net, Sink
+from planes import Net, attach
 from skywire_common import trace as wire
 from skywire_common.drops import DropReason
 from skywire_common.errors import ErrorCode, Failure
@@ -58,8 +58,8 @@ async def traced(net: Net, index: int, routes: Routes, remote: PublicKey) -> Tra
 
 async def both(net: Net, nodes: int) -> tuple[RoutedLoop, RoutedLoop]:
     near, far = await net.loop(0, nodes - 1)
-    near.attach(Sink(near))
-    far.attach(Sink(far))
+    attach(near)
+    attach(far)
     assert isinstance(far, RoutedLoop)
     await net.until(lambda: near.endpoint.heard)
     return near, far

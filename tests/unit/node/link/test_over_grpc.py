@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from authority import Authority
-from planes import Net, Sink
+from planes import Net
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.runtime.config import TlsFiles
@@ -30,19 +30,7 @@ async def test_loops_pass_over_streams(tls: bool, tmp_path: Path) -> None:
     async with Net(3, seed=51, kind="grpc", make=lambda: secured(authority) if tls else plain()) as net:
         (transport,) = net.planes[0].transports.all.values()
         assert (transport.entry.kind, transport.state, transport.registered) == ("grpc", "UP", True)
-        near, far = await net.loop(0, 2)
-        sink, echo = Sink(near), Sink(far, echo=True)
-        near.attach(sink)
-        far.attach(echo)
-        sent = net.random.randbytes(3_000_000)
-        for at in range(0, len(sent), 48_000):
-            if not near.write(sent[at : at + 48_000]):
-                sink.writable.clear()
-                await sink.writable.wait()
-        await sink.until(len(sent))
-        assert sink.got == sent
-        near.close()
-        await asyncio.gather(sink.closed.wait(), echo.closed.wait())
+        await net.there_and_back(0, 2, 3_000_000)
         await net.until(lambda: net.rules() == [0, 0, 0])
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from planes import Net, Sink
+from planes import Net
 from skywire_common.curve import SecretKey
 from skywire_common.errors import LocalError
 from skywire_common.runtime.config import ConfigError, load
@@ -41,19 +40,7 @@ async def test_loops_pass_over_the_type_of_the_docs(installed: None) -> None:
     async with Net(3, seed=81, kind="lines", make=lambda: make(options)) as net:
         (transport,) = net.planes[0].transports.all.values()
         assert (transport.entry.kind, transport.state) == ("lines", "UP")
-        near, far = await net.loop(0, 2)
-        sink, echo = Sink(near), Sink(far, echo=True)
-        near.attach(sink)
-        far.attach(echo)
-        sent = net.random.randbytes(1_000_000)
-        for at in range(0, len(sent), 48_000):
-            if not near.write(sent[at : at + 48_000]):
-                sink.writable.clear()
-                await sink.writable.wait()
-        await sink.until(len(sent))
-        assert sink.got == sent
-        near.close()
-        await asyncio.gather(sink.closed.wait(), echo.closed.wait())
+        await net.there_and_back(0, 2, 1_000_000)
         assert transport.link is not None
         transport.link.abort("cut")
         await net.until(lambda: transport.state != "UP")
