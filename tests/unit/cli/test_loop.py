@@ -13,11 +13,13 @@ from skywire.common.v1 import common_pb2
 from skywire.node.v1 import node_admin_pb2 as pb
 from skywire.node.v1 import node_admin_pb2_grpc as pb_grpc
 from skywire_cli.failures import Exit
+from skywire_cli.loop import MAX_SECONDS
 from skywire_cli.main import run
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import Access, RpcServer
+from skywire_node.owner.admin import MAX_TRACE_MS
 
 SERVICE = "skywire.node.v1.NodeAdmin"
 NODE, OTHER = SecretKey.generate(), SecretKey.generate()
@@ -121,6 +123,17 @@ async def test_a_trace_that_stops_says_where_and_fails(
     said = capsys.readouterr()
     assert played.reason in said.out
     assert "answers that were not authentic: 1" in said.err
+
+
+async def test_the_time_for_a_trace_is_bounded_as_the_node_bounds_it(
+    node: tuple[Played, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    played, socket = node
+    assert await skywire("loop", "trace", "a0a1", "--socket", socket, "--timeout", str(MAX_SECONDS)) == Exit.OK
+    assert [asked.timeout_ms for asked in played.traced] == [MAX_TRACE_MS]
+    assert await skywire("loop", "trace", "a0a1", "--socket", socket, "--timeout", str(MAX_SECONDS + 0.1)) == Exit.USAGE
+    assert "is not in the range" in capsys.readouterr().err
+    assert len(played.traced) == 1
 
 
 async def test_a_trace_as_json(node: tuple[Played, str], capsys: pytest.CaptureFixture[str]) -> None:

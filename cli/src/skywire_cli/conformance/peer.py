@@ -27,7 +27,6 @@ READ_SIZE = 64 << 10
 POLL_S = 0.001
 # Frames of a transcript that are shown of a case that failed.
 SHOWN_FRAMES = 20
-MAX_UNHEARD = 100_000
 
 
 class Broken(Exception):
@@ -50,7 +49,7 @@ class Peer:
         self.patience = patience
         self.quiet = quiet
         self.init: Init | None = None
-        # What the app asks and is not answered by `answering`: (type, id, body).
+        # What the app asks and is not answered by `answering`: (type, id, body); at most one for each id.
         self.heard: deque[tuple[int, int, bytes]] = deque()
         self.received: Counter[LoopAddr] = Counter()
         self.answering = True
@@ -299,8 +298,6 @@ class Peer:
             self.reply(number)
         else:
             self.heard.append((kind, number, body))
-            if len(self.heard) > MAX_UNHEARD:
-                raise Broken(f"more than {MAX_UNHEARD} requests")
 
     def _loop(self, kind: FrameType, body: bytes) -> LoopAddr | None:
         """Read the body of a request; return the loop that it is about."""
