@@ -8,7 +8,7 @@ import pytest
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
-from skywire_common.rpc.replays import REMEMBER_S, MemoryReplays
+from skywire_common.rpc.replays import MAX_REMEMBERED, MAX_REMEMBERED_PER_KEY, REMEMBER_S, MemoryReplays
 
 START = 1_000.0 + secrets.randbelow(10**6)
 UNTIL = 1_700_000_000.0 + secrets.randbelow(10**6)
@@ -78,6 +78,21 @@ async def test_all_calls_together_are_bounded() -> None:
         await replays.first_use(key(), secrets.token_bytes(16), UNTIL)
     assert caught.value.fields.limit == "remembered_calls"
     assert len(replays) == 10
+
+
+async def test_what_a_service_remembers_is_bounded_unless_it_says_otherwise() -> None:
+    replays = MemoryReplays()
+    busy = key()
+    # As if so many had come: that many calls would take half a second.
+    replays._count[busy], replays._total = MAX_REMEMBERED_PER_KEY - 1, MAX_REMEMBERED - 2
+    assert await replays.first_use(busy, secrets.token_bytes(16), UNTIL)
+    with pytest.raises(Failure) as caught:
+        await replays.first_use(busy, secrets.token_bytes(16), UNTIL)
+    assert caught.value.fields.limit == "remembered_calls_per_key"
+    assert await replays.first_use(key(), secrets.token_bytes(16), UNTIL)
+    with pytest.raises(Failure) as caught:
+        await replays.first_use(key(), secrets.token_bytes(16), UNTIL)
+    assert caught.value.fields.limit == "remembered_calls"
 
 
 async def test_a_replay_is_told_even_when_nothing_more_fits() -> None:
