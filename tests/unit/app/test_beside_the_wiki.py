@@ -23,8 +23,7 @@ from skywire_apps.socks import Method, Target
 from skywire_node.apps.host import AppHost
 from skywire_node.apps.run import AppSpec, AppState
 from unit.app.test_shipped_apps import link, run
-from unit.node.app_world import KEY, World, opened
-from unit.node.test_app_host import WIKI_ECHO
+from unit.node.app_world import KEY, WIKI_ECHO, World, opened
 
 ECHO_PORT = 20
 WIKI_SAY = WIKI_ECHO.with_name("wiki_say.py")

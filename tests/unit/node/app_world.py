@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +24,13 @@ from skywire_node.routing.flow import Flow
 from unit.waiting import until
 
 KEY = PublicKey(b"\x02" + bytes(range(32)))
+WIKI_ECHO = Path(__file__).parents[2] / "apps" / "wiki_echo.py"
+# What an app that does as a test has it may use: frames, and its introduction.
+PRELUDE = f"""#!{sys.executable}
+import json, os, signal, struct, sys, time
+def frame(kind, number, body): os.write(4, struct.pack(">HBB", len(body) + 2, kind, number) + body)
+def init(): frame(0, 0, json.dumps({{"app-name": "bad", "app-version": "1", "protocol-version": "0.0.1"}}).encode())
+"""
 
 
 def descriptors() -> set[str]:
@@ -113,6 +121,10 @@ class World:
         else:
             target.write_text(source)
         target.chmod(target.stat().st_mode | stat.S_IXUSR)
+
+    def bad(self, body: str) -> None:
+        """Install an app `bad` of version 1 that does what `body` says, with what PRELUDE defines."""
+        self.app("bad", "1", PRELUDE + body)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         await until(self.news, is_so)

@@ -17,15 +17,7 @@ from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_node.apps.restart import LONGEST_DELAY_S, RestartPolicy, Restarts
 from skywire_node.apps.run import AppSpec, AppState
 from skywire_node.apps.session import AppSession
-from unit.node.app_world import KEY, World, descriptors, opened
-
-WIKI_ECHO = Path(__file__).parents[2] / "apps" / "wiki_echo.py"
-
-PRELUDE = f"""#!{sys.executable}
-import json, os, signal, struct, sys, time
-def frame(kind, number, body): os.write(4, struct.pack(">HBB", len(body) + 2, kind, number) + body)
-def init(): frame(0, 0, json.dumps({{"app-name": "bad", "app-version": "1", "protocol-version": "0.0.1"}}).encode())
-"""
+from unit.node.app_world import KEY, WIKI_ECHO, World, descriptors, opened
 
 
 @pytest.fixture
@@ -61,11 +53,8 @@ async def test_an_app_gets_its_arguments_environment_directory_and_nothing_else(
     os.environ["SKYWIRE_SECRET_OF_THE_NODE"] = "x"
     leaked = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(leaked, True)
-    world.app(
-        "bad",
-        "1",
-        PRELUDE
-        + """
+    world.bad(
+        """
 print(json.dumps([sys.argv[1:], os.environ["MINE"], os.getcwd(), os.getpgid(0) == os.getpid(),
     sorted(int(n) for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")),
     [n for n in os.environ if "SECRET" in n]]), flush=True)
@@ -88,11 +77,8 @@ sys.stderr.write("on stderr, no newline")
 
 async def test_garbage_closes_only_that_app_and_tells_it_why(world: World) -> None:
     world.app("echo", "1.0", WIKI_ECHO)
-    world.app(
-        "bad",
-        "1",
-        PRELUDE
-        + """
+    world.bad(
+        """
 init(); os.read(3, 100)
 frame(0x42, 9, b"junk")
 print(os.read(3, 1000)); print(os.read(3, 1000))
@@ -132,11 +118,8 @@ async def test_a_killed_app_breaks_its_loops_with_the_signal_and_comes_back(worl
 
 
 async def test_children_that_keep_the_descriptors_go_with_the_app(world: World) -> None:
-    world.app(
-        "bad",
-        "1",
-        PRELUDE
-        + """
+    world.bad(
+        """
 init(); os.read(3, 100)
 child = os.fork()
 if child == 0:
@@ -164,9 +147,7 @@ def _alive(pid: int) -> bool:
 
 
 async def test_an_app_that_ignores_sigterm_is_killed_after_the_grace(world: World) -> None:
-    world.app(
-        "bad", "1", PRELUDE + "signal.signal(15, signal.SIG_IGN); init(); os.read(3, 100)\nwhile True: time.sleep(60)\n"
-    )
+    world.bad("signal.signal(15, signal.SIG_IGN); init(); os.read(3, 100)\nwhile True: time.sleep(60)\n")
     host = world.make(AppSpec("bad", "1", port=11))
     host.start_app("bad")
     await world.until_state("bad", AppState.READY)
@@ -178,7 +159,7 @@ async def test_an_app_that_closes_its_pipe_and_goes_on_is_stopped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skywire_node.apps.run.LEAVE_TIMEOUT_S", 0.1)
-    world.app("bad", "1", PRELUDE + "init(); os.read(3, 100); os.close(4); time.sleep(60)")
+    world.bad("init(); os.read(3, 100); os.close(4); time.sleep(60)")
     host = world.make(AppSpec("bad", "1", port=11))
     host.start_app("bad")
     await world.until_state("bad", AppState.STOPPED)
@@ -187,7 +168,7 @@ async def test_an_app_that_closes_its_pipe_and_goes_on_is_stopped(
 
 async def test_an_app_that_never_introduces_itself_is_stopped(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skywire_node.apps.run.INIT_TIMEOUT_S", 0.1)
-    world.app("bad", "1", PRELUDE + "time.sleep(60)")
+    world.bad("time.sleep(60)")
     host = world.make(AppSpec("bad", "1"))
     host.start_app("bad")
     await world.until_state("bad", AppState.STOPPED)
@@ -195,11 +176,8 @@ async def test_an_app_that_never_introduces_itself_is_stopped(world: World, monk
 
 
 async def test_what_an_app_wrote_before_it_left_arrives(world: World) -> None:
-    world.app(
-        "bad",
-        "1",
-        PRELUDE
-        + """
+    world.bad(
+        """
 init(); os.read(3, 100)
 os.read(3, 1000); frame(0xFF, 0, b"null")
 loop = {"port": 11, "remote": {"pk": "KEY", "port": 50000}}
@@ -242,7 +220,7 @@ async def test_specs_that_contradict_each_other_are_refused(world: World) -> Non
 
 async def test_an_app_that_does_not_read_its_pipe_is_degraded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skywire_node.apps.run.STUCK_S", 0.0)
-    world.app("bad", "1", PRELUDE + "init(); os.read(3, 100); time.sleep(60)")
+    world.bad("init(); os.read(3, 100); time.sleep(60)")
     host = world.make(AppSpec("bad", "1", port=11))
     host.start_app("bad")
     await world.until_state("bad", AppState.READY)

@@ -16,13 +16,10 @@ from skywire_node.apps import orphans
 from skywire_node.apps.pace import Pace
 from skywire_node.apps.run import AppSpec, AppState
 from skywire_node.apps.session import Limits
-from unit.node.app_world import World, opened
-from unit.node.test_app_host import PRELUDE, WIKI_ECHO
+from unit.node.app_world import PRELUDE, WIKI_ECHO, World, opened
 
 # Leaves a process in a session of its own, its parent gone, its pipe ends kept; HIDDEN clears its environment as well.
-LEAVES = (
-    PRELUDE
-    + """
+LEAVES = """
 init(); os.read(3, 100)
 for hidden in (False, True):
     if os.fork() == 0:
@@ -37,7 +34,6 @@ for hidden in (False, True):
 print("left", flush=True)
 time.sleep(600)
 """
-)
 
 
 @pytest.fixture
@@ -61,7 +57,7 @@ async def left(folder: Path, name: str) -> int:
 
 
 async def test_an_orphan_in_a_session_of_its_own_ends_with_its_app(world: World) -> None:
-    world.app("bad", "1", LEAVES)
+    world.bad(LEAVES)
     host = world.make(AppSpec("bad", "1", args=(str(world.folder),)))
     host.start_app("bad")
     marked, hidden = [await left(world.folder, name) for name in ("marked", "hidden")]
@@ -86,7 +82,7 @@ async def test_a_long_look_at_all_processes_holds_nothing_up(world: World, monke
         yield from ()
 
     monkeypatch.setattr(orphans, "_processes", many)
-    world.app("bad", "1", PRELUDE + "init(); os.read(3, 100); time.sleep(600)")
+    world.bad("init(); os.read(3, 100); time.sleep(600)")
     world.app("echo", "1.0", WIKI_ECHO)
     host = world.make(AppSpec("bad", "1"), AppSpec("echo", "1.0", port=10))
     host.start_app("bad")
@@ -138,7 +134,7 @@ asyncio.run(main())
 
 async def test_a_node_adopts_and_ends_even_those_that_hide(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.app("bad", "1", LEAVES)
+    world.bad(LEAVES)
     world.app("good", "1", PRELUDE + "init(); os.read(3, 100); time.sleep(600)")
     tests = Path(__file__).parents[2]
     done = await asyncio.to_thread(
@@ -167,11 +163,8 @@ def test_frames_per_second_are_bounded_and_a_pause_is_as_long_as_it_has_to_be() 
 
 async def test_an_app_that_makes_too_many_frames_is_held_back_and_loses_nothing(world: World) -> None:
     frames, per_s = 600, 200  # slow enough for a machine that is busy
-    world.app(
-        "bad",
-        "1",
-        PRELUDE
-        + f"""
+    world.bad(
+        f"""
 init(); os.read(3, 100)
 began = time.monotonic()
 for number in range({frames}):
