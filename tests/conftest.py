@@ -19,6 +19,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 __all__ = ["pytest_timeout_cancel_timer", "pytest_timeout_set_timer"]
 
+# What these modules assert for tests is told as in a test: with the values of both sides.
+pytest.register_assert_rewrite("system.profile_checks", "system.shipped_bed", "unit.discovery.store.written")
+
 
 if os.environ.get("SKYWIRE_LOOP") == "uvloop":
     # As for services. Without it tests run on asyncio's own loop, and services that they start on uvloop.
