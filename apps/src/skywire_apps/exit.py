@@ -14,6 +14,7 @@ from skywire_common.errors import DecodeError
 from skywire_apps import exit_wire as wire
 from skywire_apps.access import Access, show_target
 from skywire_apps.exit_wire import Answer, Code, Do, Refused, Request
+from skywire_apps.limits import MOST_CONNECTIONS, PER_NODE
 from skywire_apps.mux.channel import Channel, Duplex, Mux
 from skywire_apps.mux.core import PREFACE
 from skywire_apps.names import Names
@@ -24,7 +25,6 @@ from skywire_apps.report import Report
 REQUEST_TIMEOUT_S = 20.0
 # A name is looked up, its addresses are tried one after the other.
 ANSWER_TIMEOUT_S = 80.0
-MOST_CONNECTIONS = 1_000
 # Of one node, which needs one: another while the one before ends, others for other apps of it.
 MOST_SHARED_LOOPS = 8
 # The near end gives an unused loop up long before.
@@ -36,7 +36,7 @@ class ExitLimits:
     """What clients may take: connections in all and per node, seconds without a byte (0: no limit)."""
 
     connections: int = MOST_CONNECTIONS
-    per_node: int = 512
+    per_node: int = PER_NODE
     idle: float = 3_600.0
 
 

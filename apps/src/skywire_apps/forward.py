@@ -16,9 +16,10 @@ from skywire_app import Addr, App, Failure, IncompleteRead
 from skywire_common.errors import DecodeError
 
 from skywire_apps.access import Access, parse_target
-from skywire_apps.exit import MOST_CONNECTIONS, Exit, ExitLimits, ask
+from skywire_apps.exit import Exit, ExitLimits, ask
 from skywire_apps.exit_wire import Do, Refused, Request
 from skywire_apps.identity import identity
+from skywire_apps.limits import max_connections, max_per_node
 from skywire_apps.listener import listen, parse_listen, say_listening, tcp_server
 from skywire_apps.mux.trunk import Trunk
 from skywire_apps.options import nodes, run
@@ -39,8 +40,8 @@ def main() -> None:
 @click.option("--allow", multiple=True, metavar="ENTRY", help="A target that clients may name; see the docs.")
 @click.option("--deny", multiple=True, metavar="ENTRY", help="One that they may not, even if it is allowed.")
 @click.option("--node", "keys", multiple=True, metavar="KEY", help="A node that may connect; all if none is given.")
-@click.option("--max-connections", default=MOST_CONNECTIONS, show_default=True, type=click.IntRange(1, 1_000))
-@click.option("--max-per-node", default=512, show_default=True, type=click.IntRange(1, 1_000))
+@max_connections()
+@max_per_node()
 @click.option(
     "--idle", default=0.0, show_default=True, type=click.FloatRange(0), help="Seconds without a byte; 0: any."
 )
@@ -72,7 +73,7 @@ def serve(
 @click.argument("remote", metavar="KEY:PORT")
 @click.option("--listen", "place", default="127.0.0.1:0", show_default=True, metavar="HOST:PORT", help="Local port.")
 @click.option("--target", metavar="HOST:PORT", help="Which target there; without it the far side's own.")
-@click.option("--max-connections", default=MOST_CONNECTIONS, show_default=True, type=click.IntRange(1, 1_000))
+@max_connections()
 @click.option(
     "--idle", default=0.0, show_default=True, type=click.FloatRange(0), help="Seconds without a byte; 0: any."
 )

@@ -19,7 +19,6 @@ MOST_DIALS = 32
 DIAL_TIMEOUT_S = 60.0
 # After SIGTERM, how long connections may go on.
 STOP_GRACE_S = 1.0
-MOST_CONNECTIONS = 1_000
 _BACKLOG = 512
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -12,8 +12,9 @@ import click
 from skywire_common.errors import DecodeError
 
 from skywire_apps.access import PUBLIC, Access
-from skywire_apps.exit import MOST_CONNECTIONS, Exit, ExitLimits
+from skywire_apps.exit import Exit, ExitLimits
 from skywire_apps.identity import identity
+from skywire_apps.limits import max_connections, max_per_node
 from skywire_apps.options import nodes, run
 from skywire_apps.report import Report
 from skywire_apps.socks_udp import serve_association
@@ -25,8 +26,8 @@ NAME, VERSION = "socksproxy", "1.0"
 @click.option("--allow", multiple=True, default=(PUBLIC,), show_default=True, metavar="ENTRY", help="What is reached.")
 @click.option("--deny", multiple=True, metavar="ENTRY", help="What is not, even if it is allowed.")
 @click.option("--node", "keys", multiple=True, metavar="KEY", help="A node that may use the exit; all by default.")
-@click.option("--max-connections", default=MOST_CONNECTIONS, show_default=True, type=click.IntRange(1, 1_000))
-@click.option("--max-per-node", default=512, show_default=True, type=click.IntRange(1, 1_000))
+@max_connections()
+@max_per_node()
 @click.option("--idle", default=3_600.0, show_default=True, type=click.FloatRange(0), help="Seconds without a byte.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.version_option(VERSION, package_name="skywire-apps", prog_name=NAME)

@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 from skywire_common.errors import DecodeError, LocalError
 
-from skywire_apps.exit import MOST_CONNECTIONS
 from skywire_apps.identity import identity
+from skywire_apps.limits import max_connections
 from skywire_apps.listener import parse_listen, parse_remote, read_secret
 from skywire_apps.options import run
 from skywire_apps.report import Report
@@ -30,7 +30,7 @@ EXIT_PORT = 3
 @click.option("--listen", default="127.0.0.1:1080", show_default=True, metavar="HOST:PORT", help="Port 0: any.")
 @click.option("--user", help="Let in only programs that know this user and the password.")
 @click.option("--password-file", type=click.Path(path_type=Path), help="Its first line is the password.")
-@click.option("--max-connections", default=MOST_CONNECTIONS, show_default=True, type=click.IntRange(1, 1_000))
+@max_connections()
 @click.option("--idle", default=3_600.0, show_default=True, type=click.FloatRange(0), help="Seconds without a byte.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write where it listens there, as JSON.")

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from skywire_apps.identity import identity
+from skywire_apps.limits import max_connections
 from skywire_apps.options import nodes, run
 from skywire_apps.report import Report
 
@@ -24,7 +25,7 @@ NAME, VERSION = "ssh", "1.0"
 @click.option("--authorized", type=click.Path(path_type=Path), help="A file of such keys; # starts a comment.")
 @click.option("--shell", type=click.Path(path_type=Path), help="The user's own by default.")
 @click.option("--forwarding/--no-forwarding", default=True, show_default=True, help="Whether ports may be forwarded.")
-@click.option("--max-connections", default=64, show_default=True, type=click.IntRange(1, 1_000))
+@max_connections(64)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.version_option(VERSION, package_name="skywire-apps", prog_name=NAME)
 def main(

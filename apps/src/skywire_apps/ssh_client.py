@@ -21,6 +21,8 @@ from typing import NoReturn
 
 import click
 
+from skywire_apps.limits import max_connections
+
 NAME, VERSION = "ssh-client", "1.0"
 SSH_PORT = 2
 SOCKET = Path("~/.skywire-ssh.sock")
@@ -43,7 +45,7 @@ _socket = click.option(
 
 @click.group(help=(__doc__ or "").partition("\n")[0], invoke_without_command=True)
 @_socket
-@click.option("--max-connections", default=64, show_default=True, type=click.IntRange(1, 1_000))
+@max_connections(64)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.version_option(VERSION, package_name="skywire-apps", prog_name=NAME)
 @click.pass_context

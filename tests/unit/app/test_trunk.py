@@ -161,6 +161,14 @@ async def test_loops_and_connections_of_one_node_are_bounded(bed: Bed, monkeypat
             await ask(await open_ones.enter_async_context(trunks[2].stream()), bed.request)
 
 
+async def test_connections_of_all_nodes_together_are_bounded(bed: Bed) -> None:
+    async with bed.far(ExitLimits(connections=2)), bed.trunk() as trunk, AsyncExitStack() as open_ones:
+        for _ in range(2):
+            await ask(await open_ones.enter_async_context(trunk.stream()), bed.request)
+        with pytest.raises(Refused, match="2 connections are open at this exit"):
+            await ask(await open_ones.enter_async_context(trunk.stream()), bed.request)
+
+
 @asynccontextmanager
 async def standing_still() -> AsyncIterator[Request]:
     """Run a server that takes connections and reads nothing; gives the request for it."""
