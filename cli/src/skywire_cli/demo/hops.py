@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from skywire_common import rules
+from skywire_common.convert.routes import addr_from
 from skywire_common.entries import transport_id
 
 from skywire_cli.demo.outcome import Hop
 
 if TYPE_CHECKING:
-    from skywire.common.v1 import common_pb2
     from skywire.node.v1 import node_admin_pb2 as pb
+    from skywire_common.keys import Addr
 
     from skywire_cli.testnet.network import Testnet
     from skywire_cli.testnet.node import Node
@@ -32,27 +33,42 @@ async def rules_of(net: Testnet, loop: pb.Loop) -> list[Hop]:
     there = nodes_of(net, loop)
     found = {node.name: await node.admin.rules() for node in there}
     names = _names_of_transports(net)
-    ways = (("there", there, loop.routes.forward.hops), ("back", there[::-1], loop.routes.reverse.hops))
+    near, far = addr_from(loop.local), addr_from(loop.remote)
+    ways = (
+        ("there", there, loop.routes.forward.hops, (near, far.port)),
+        ("back", there[::-1], loop.routes.reverse.hops, (far, near.port)),
+    )
     hops: list[Hop] = []
-    for direction, nodes, way in ways:
-        on_way = _rules_on(nodes, way, found)
-        if len(on_way) != len(nodes):
+    for direction, nodes, way, end in ways:
+        on_way = rules_on([found[node.name] for node in nodes], [hop.transport_id for hop in way], end)
+        if not on_way:
             return []
         hops += (Hop(direction, node.name, _said(rule, names)) for node, rule in zip(nodes, on_way, strict=True))
     return hops
 
 
-def _rules_on(
-    nodes: Sequence[Node], way: Sequence[common_pb2.Hop], found: Mapping[str, Sequence[pb.Rule]]
-) -> list[pb.Rule]:
-    """Return the rule of each node of a way; of several, as set-ups that were not needed leave, the one in use."""
-    arriving = [_NOBODY, *(hop.transport_id for hop in way)]
-    leaving = [*(hop.transport_id for hop in way), _NOBODY]
-    on_way = []
-    for node, source, target in zip(nodes, arriving, leaving, strict=True):
-        fitting = [rule for rule in found[node.name] if (rule.from_transport, _leaves_by(rule)) == (source, target)]
-        on_way += [max(fitting, key=lambda rule: rule.packets)] if fitting else []
-    return on_way
+def rules_on(nodes: Sequence[Sequence[pb.Rule]], way: Sequence[bytes], end: tuple[Addr, int]) -> list[pb.Rule]:
+    """Return the rule of each node of a way, each sending on as the next one's id; [] if there is no such chain.
+
+    `nodes` are the rules of each, `way` the transports between them, `end` the remote and the local port of the last
+    rule. Of several chains, as set-ups that were not needed leave, it is the one that packets use.
+    """
+    chains = [[rule] for rule in nodes[0] if (rule.from_transport, _leaves_by(rule)) == (_NOBODY, way[0])]
+    for there, source, target in zip(nodes[1:], way, [*way[1:], _NOBODY], strict=True):
+        by_id = {rule.route_id: rule for rule in there if (rule.from_transport, _leaves_by(rule)) == (source, target)}
+        chains = [[*chain, by_id[sends_as]] for chain in chains if (sends_as := _sends_as(chain[-1])) in by_id]
+    ending = [chain for chain in chains if _delivers_to(chain[-1]) == end]
+    return max(ending, key=lambda chain: sum(rule.packets for rule in chain), default=[])
+
+
+def _sends_as(rule: pb.Rule) -> int | None:
+    decoded = rules.decode(rule.encoded)
+    return decoded.next_id if isinstance(decoded, rules.ForwardRule) else None
+
+
+def _delivers_to(rule: pb.Rule) -> tuple[Addr, int] | None:
+    decoded = rules.decode(rule.encoded)
+    return (decoded.remote, decoded.local_port) if isinstance(decoded, rules.AppRule) else None
 
 
 def _leaves_by(rule: pb.Rule) -> bytes:
