@@ -1,4 +1,4 @@
-"""The demo shows the rules that its loop uses, among those of other loops, of set-ups that came to nothing, of restarts."""
+"""The demo shows the rules that its loop uses, among those of other loops, of set-ups in vain, of restarts."""
 
 from __future__ import annotations
 
