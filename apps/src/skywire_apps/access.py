@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from skywire_common.errors import DecodeError
-from skywire_common.keys import MAX_PORT
+from skywire_common.keys import parse_port
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -167,14 +167,18 @@ def literal(host: str) -> Address | None:
 def parse_target(text: str) -> tuple[str, int]:
     """Read HOST:PORT, an IPv6 address in brackets; raises DecodeError."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= MAX_PORT:
+    if not colon:
         raise DecodeError(f"{text[:80]!r} is not HOST:PORT")
+    try:
+        number = parse_port(port)
+    except DecodeError as error:
+        raise DecodeError(f"{text[:80]!r} is not HOST:PORT: {error}") from error
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise DecodeError(f"{text[:80]!r}: an IPv6 address goes in brackets, [::1]:80")
     address = literal(host)
-    return (plain_name(host) if address is None else str(address)), int(port)
+    return (plain_name(host) if address is None else str(address)), number
 
 
 def show_target(host: str, port: int) -> str:
@@ -203,11 +207,13 @@ def _ports(text: str, ports: str) -> tuple[tuple[int, int], ...]:
     for part in ports.split(","):
         first, dash, last = part.partition("-")
         last = last if dash else first
-        if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
-            raise DecodeError(f"{text!r}: ports are numbers, 80,443,8000-8999")
-        if not 1 <= int(first) <= int(last) <= MAX_PORT:
-            raise DecodeError(f"{text!r}: ports go from 1 to {MAX_PORT}, the lower one first")
-        spans.append((int(first), int(last)))
+        try:
+            span = parse_port(first), parse_port(last)
+        except DecodeError as error:
+            raise DecodeError(f"{text[:80]!r}: ports are as in 80,443,8000-8999: {error}") from error
+        if span[0] > span[1]:
+            raise DecodeError(f"{text[:80]!r}: the lower port comes first")
+        spans.append(span)
     return tuple(spans)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from skywire_app import Addr, App, Failure, Stream
 from skywire_common.errors import DecodeError, LocalError
-from skywire_common.keys import PublicKey
+from skywire_common.keys import PublicKey, parse_port
 
 from skywire_apps.relay import reset
 from skywire_apps.report import Report
@@ -93,11 +93,11 @@ async def listen(
 def parse_listen(text: str) -> tuple[str, int]:
     """Read HOST:PORT or PORT of a local listener, port 0 for any; raises DecodeError."""
     host, colon, port = text.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
-        raise DecodeError(f"{text!r} is not HOST:PORT")
-    if not colon:
-        return "127.0.0.1", int(port)
-    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+    try:
+        number = parse_port(port) if port != "0" else 0
+    except DecodeError as error:
+        raise DecodeError(f"{text[:80]!r} is not HOST:PORT: {error}") from error
+    return (host.removeprefix("[").removesuffix("]") if colon else "") or "127.0.0.1", number
 
 
 async def tcp_server(text: str, handler: Handler) -> asyncio.Server:

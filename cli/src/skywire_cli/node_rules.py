@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 import click
+from skywire_common.packet import MAX_ROUTE_ID
 
 from skywire_cli.asking import ask, done, show
 from skywire_cli.failures import CliError
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from skywire_cli.admin import NodeAdmin
 
 _RULES_AT_ONCE = 10_000  # what the node takes in one call
-MAX_ROUTE_ID = 0xFFFFFFFF
 _MOST_DIGITS = 10  # of MAX_ROUTE_ID in decimal
 # Eight digits as the list prints them: fewer, or more, may be a decimal number, which could name another rule.
 _ID = re.compile(r"[0-9a-fA-F]{8}|0[xX][0-9a-fA-F]{1,8}", re.ASCII)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from skywire_apps.access import MAX_ENTRIES, SPECIAL, Access, Entry, is_special, parse_target, show_target
+from skywire_apps.listener import parse_listen
 from skywire_common.errors import DecodeError
 
 PUBLIC = Access()
@@ -82,6 +83,20 @@ def test_targets_are_read_back(address: IPv4Address | IPv6Address, port: int) ->
 @given(st.sampled_from(SPECIAL), st.data())
 def test_no_address_of_a_special_network_is_public(network: object, data: st.DataObject) -> None:
     assert not PUBLIC.allows("", data.draw(st.ip_addresses(network=network)), 80)  # type: ignore[arg-type]
+
+
+def test_a_port_is_bounded() -> None:
+    assert parse_target("a.example:65535") == ("a.example", 65535)
+    assert parse_listen("a.example:65535") == ("a.example", 65535)
+    assert parse_listen("a.example:0") == ("a.example", 0), "any that is free"
+    with pytest.raises(DecodeError, match="is not HOST:PORT"):
+        parse_target("a.example:0")
+    for port in ("65536", "9" * 5_000, "", "+1"):
+        for parse in (parse_target, parse_listen):
+            with pytest.raises(DecodeError, match="is not HOST:PORT"):
+                parse(f"a.example:{port}")
+        with pytest.raises(DecodeError):
+            Entry.parse(f"a.example:1-{port}")
 
 
 def test_a_list_is_bounded() -> None:

@@ -12,6 +12,7 @@ from skywire_apps import exit_wire, socks
 from skywire_apps.exit_wire import Answer, Code, Do, Request
 from skywire_apps.socks import Command, Login, SocksRequest, Status, Target
 from skywire_common.errors import DecodeError
+from skywire_common.keys import MAX_PORT
 
 Parser = Callable[[bytes], tuple[Any, int] | None]
 
@@ -105,6 +106,14 @@ def test_answers_of_an_exit_are_checked() -> None:
             exit_wire.decode_request(body)
         with pytest.raises(DecodeError):
             exit_wire.decode_answer(body)
+
+
+def test_the_port_of_an_answer_is_bounded() -> None:
+    for port in (0, MAX_PORT):
+        assert exit_wire.decode_answer(exit_wire.encode(Answer(ok=True, port=port))[2:]).port == port
+    for port in (-1, MAX_PORT + 1):
+        with pytest.raises(DecodeError, match="port"):
+            exit_wire.decode_answer(exit_wire.encode(Answer(ok=True, port=port))[2:])
 
 
 def test_a_head_is_bounded() -> None:

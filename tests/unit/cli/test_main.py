@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from skywire_cli.main import cli, run
+from skywire_common.packet import MAX_ROUTE_ID
 
 GOLDEN = Path(__file__).parents[2] / "vectors" / "skywire-2019.json"
 
@@ -152,6 +153,12 @@ def test_rules_are_named_by_ids_and_ranges(text: str, ends: tuple[int, int]) -> 
 def test_what_is_no_range_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["node", "rules", "remove", "--socket", "no/such", "--", text]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", [str(MAX_ROUTE_ID), str(MAX_ROUTE_ID + 1), "9" * 5_000])
+def test_a_decimal_number_that_could_be_an_id_is_bounded(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["node", "rules", "remove", "--socket", "no/such", text]) == 2
+    assert ("is ffffffff" in capsys.readouterr().err) == (text == str(MAX_ROUTE_ID))
 
 
 def test_completion_names_commands_of_groups_that_are_not_loaded_yet() -> None:

@@ -67,14 +67,23 @@ class SecretKey:
                 text = f"{path} holds no secret key of {2 * SECRET_KEY_SIZE} hex digits"
                 raise LocalError(f"{text}, and may be read by others (mode {mode:04o})") from error
             raise
-        return cls.parse(path.read_text())
+        return cls._read(path)
+
+    @classmethod
+    def _read(cls, path: Path) -> SecretKey:
+        with path.open("rb") as file:
+            text = file.read(MAX_KEY_FILE + 1)
+        if len(text) > MAX_KEY_FILE:
+            raise DecodeError(
+                f"a secret key is {2 * SECRET_KEY_SIZE} hex digits, and a file with one has no more lines"
+            )
+        return cls.parse(text.decode("ascii", "replace"))
 
     @classmethod
     def is_in(cls, path: Path) -> bool:
         """Say whether a file holds a key, whoever may read it; True too if this process may not."""
         try:
-            with path.open("rb") as file:
-                cls.parse(file.read(MAX_KEY_FILE).decode("ascii", "replace"))
+            cls._read(path)
         except DecodeError:
             return False
         except OSError:

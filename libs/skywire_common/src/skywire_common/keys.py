@@ -11,6 +11,7 @@ from skywire_common.errors import DecodeError
 
 PUBLIC_KEY_SIZE = 33
 MAX_PORT = 0xFFFF
+MAX_PORT_DIGITS = 20
 # Of a file with a key in hex, blanks and a line's end included; what is longer holds none.
 MAX_KEY_FILE = 128
 
@@ -65,7 +66,15 @@ class Addr(NamedTuple):
         key, _, port = text.rpartition(":")
         if not port.isascii() or not port.isdigit():
             raise DecodeError(f"an address is KEY:PORT, not {text[:80]!r}")
-        return cls(PublicKey.parse(key), check_port(int(port)))
+        return cls(PublicKey.parse(key), parse_port(port))
+
+
+def parse_port(text: str) -> int:
+    """Read a port, 1 to 65535, in decimal; raises DecodeError."""
+    # More digits are none whatever they are, and int() raises an error of its own for thousands of them.
+    if not text.isascii() or not text.isdigit() or len(text) > MAX_PORT_DIGITS:
+        raise DecodeError(f"a port is a number from 1 to {MAX_PORT}, not {text[:80]!r}")
+    return check_port(int(text))
 
 
 def check_port(port: int) -> int:

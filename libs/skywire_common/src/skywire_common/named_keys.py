@@ -14,4 +14,5 @@ def key_text(named: str) -> str:
     if not named.startswith(FROM_FILE):
         return named
     with Path(named.removeprefix(FROM_FILE)).open("rb") as file:
-        return file.read(MAX_KEY_FILE).decode("ascii", "replace").strip()
+        text = file.read(MAX_KEY_FILE + 1).decode("ascii", "replace")
+    return text.strip() if len(text) <= MAX_KEY_FILE else text  # too long for any key, and stays so

@@ -15,10 +15,11 @@ from skywire.common.v1 import common_pb2
 from skywire.setup_node.v1 import setup_node_pb2
 from skywire_common.app_rules import MAX_WORD, check_word, is_word
 from skywire_common.convert import entries, errors, routes, rules
+from skywire_common.convert.fields import MAX_EPOCH_SECONDS
 from skywire_common.curve import SecretKey
-from skywire_common.entries import MAX_ENTRY_JSON, Entry, SignedEntry, signed_entry_from_json
+from skywire_common.entries import MAX_ENTRY_JSON, MAX_TYPE_SIZE, Entry, SignedEntry, signed_entry_from_json
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
-from skywire_common.keys import Addr, PublicKey
+from skywire_common.keys import MAX_PORT, Addr, PublicKey
 from skywire_common.routes import MAX_HOPS, Hop, PathPair
 from skywire_common.rules import AppRule, ForwardRule, NodeRules, PlacedRule
 
@@ -171,6 +172,37 @@ def test_routes_and_the_texts_of_an_error_are_bounded() -> None:
         errors.failure_from(common_pb2.ErrorDetail(code="CLOSED", limit="x" * (errors.MAX_LIMIT_NAME + 1)))
     with pytest.raises(DecodeError, match="hop_index"):
         errors.failure_from(common_pb2.ErrorDetail(code="CLOSED", hop_index=MAX_HOPS + 1))
+
+
+def test_the_port_of_an_address_is_bounded() -> None:
+    assert routes.addr_from(common_pb2.Addr(public_key=key(1), port=MAX_PORT)).port == MAX_PORT
+    for port in (0, MAX_PORT + 1):
+        with pytest.raises(DecodeError, match="port"):
+            routes.addr_from(common_pb2.Addr(public_key=key(1), port=port))
+
+
+def test_the_type_of_an_entry_is_bounded() -> None:
+    one, other = PublicKey(key(1)), PublicKey(key(2))
+    longest = Entry.between(one, other, "t" * MAX_TYPE_SIZE, public=True)
+    longest.check()
+    assert entries.entry_from(entries.entry_to(longest)) == longest
+    longer = Entry.between(one, other, "t" * (MAX_TYPE_SIZE + 1), public=True)
+    with pytest.raises(DecodeError, match="at most 32 of a-z"):
+        longer.check()
+    with pytest.raises(DecodeError, match="type: at most 32"):
+        entries.entry_from(entries.entry_to(longer))
+
+
+def test_times_are_bounded() -> None:
+    signed = SignedEntry.unsigned(Entry.between(PublicKey(key(1)), PublicKey(key(2)), "tcp", public=True))
+    for time in (0, MAX_EPOCH_SECONDS):
+        message = entries.signed_entry_to(signed._replace(registered=time))
+        assert entries.signed_entry_from(message).registered == time
+    # More than the most does not fit the field.
+    with pytest.raises(DecodeError, match="registered is 0 to"):
+        entries.signed_entry_from(entries.signed_entry_to(signed._replace(registered=-1)))
+    with pytest.raises(DecodeError, match="server_time_ms is 0 to"):
+        errors.failure_from(common_pb2.ErrorDetail(code="CLOSED", server_time_ms=-1))
 
 
 def test_an_entry_in_json_is_bounded() -> None:
