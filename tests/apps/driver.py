@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from skywire_app import App, Failure, Stream
@@ -13,15 +14,13 @@ from skywire_app import App, Failure, Stream
 MARKER = b"a secret that only the two ends may read "
 
 
-def chunks(size: int, seed: int) -> "list[bytes]":
-    """Cut `size` bytes into writes of any length; the marker stands at the front of each megabyte."""
+def chunks(size: int, seed: int) -> "Iterator[bytes]":
+    """Cut `size` bytes into writes of any length; the marker stands at the front of each."""
     rng = random.Random(seed)
-    cut = []
     while size:
         length = min(size, rng.choice((1, 7, 1000, 48_000, 65_536, 1_000_000)))
-        cut.append((MARKER + rng.randbytes(length))[:length])
+        yield (MARKER + rng.randbytes(length))[:length]
         size -= length
-    return cut
 
 
 async def echo(stream: Stream, size: int, seed: int) -> "dict[str, object]":

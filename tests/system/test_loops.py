@@ -19,7 +19,7 @@ from skywire_cli.testnet.plan import AppPlan, Topology, plan
 pytestmark = pytest.mark.system
 APPS = Path(__file__).parent.parent / "apps"
 MARKER = b"a secret that only the two ends may read "
-SOME, BIG = 20_000_000, 100_000_000
+SOME, BIG, HUGE = 20_000_000, 100_000_000, 10_000_000_000
 WIKI_PORT, DIGEST_PORT, CLOSED_PORT = 41, 42, 43
 
 ABOUT_A_SET_UP = (
@@ -83,6 +83,7 @@ async def bed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bed]:
         driver("half_none", "half", DIGEST_PORT, 0),
         driver("half_one", "half", DIGEST_PORT, 1),
         driver("half_some", "half", DIGEST_PORT, 5_000_001),
+        driver("half_huge", "half", DIGEST_PORT, HUGE),
         driver("refused", "echo", CLOSED_PORT, 1),
         *(driver(f"many{number}", "half", DIGEST_PORT, 2_000_000, number) for number in range(5)),
     )
@@ -104,7 +105,16 @@ async def test_an_app_that_knows_only_the_wiki_echoes_through_three_nodes(bed: B
     await bed.until_no_rules()
 
 
-@pytest.mark.parametrize("name", ["half_none", "half_one", "half_some"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "half_none",
+        "half_one",
+        "half_some",
+        # Two minutes on a machine with nothing else to do.
+        pytest.param("half_huge", marks=[pytest.mark.slow, pytest.mark.timeout(3_600)]),
+    ],
+)
 async def test_a_half_close_delivers_everything_before_it_and_leaves_the_answer_its_way(bed: Bed, name: str) -> None:
     assert await bed.run(name) == {"equal": True}
     await bed.until_no_rules()
