@@ -101,6 +101,23 @@ async def test_a_long_look_at_all_processes_holds_nothing_up(world: World, monke
     await world.until_state("bad", AppState.STOPPED)
 
 
+def test_rounds_after_processes_that_start_others_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds = 0
+
+    def always_another() -> Iterator[int]:
+        nonlocal rounds
+        rounds += 1
+        assert rounds <= orphans.MAX_ROUNDS
+        yield 10_000_000 + rounds
+
+    monkeypatch.setattr(orphans, "_processes", always_another)
+    monkeypatch.setattr(orphans, "_kill_if_marked", lambda _pid, _mark: True)
+    hunted = orphans.Orphans()
+    hunted.began(1, hunted.mark())
+    hunted._end(1)
+    assert rounds == orphans.MAX_ROUNDS
+
+
 # A node's process: it adopts what its apps leave. Prints what it has as children at the end.
 NODE = """
 import asyncio, sys

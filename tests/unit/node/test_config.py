@@ -12,6 +12,7 @@ from skywire_common.curve import SecretKey
 from skywire_common.runtime.config import ConfigError, load
 from skywire_common.runtime.scope import Scope
 from skywire_node import config, node
+from skywire_node.apps import session
 from skywire_node.config import NodeSettings
 
 KEYS = [SecretKey.generate() for _ in range(4)]
@@ -180,6 +181,31 @@ def test_lists_are_bounded(tmp_path: Path, document: dict[str, Any], where: str,
     document[where] = (document.get(where) or [{"type": "grpc"}])[:1] * (most + 1)
     with pytest.raises(ConfigError, match=f"{where}: .*at most {most} items"):
         read(tmp_path, document)
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("loops", session.MAX_LOOPS),
+        ("backlog", session.BACKLOG),
+        ("queued_bytes", session.MAX_QUEUED),
+        ("frames_per_second", 10 * session.MAX_FRAMES_PER_S),
+    ],
+)
+def test_what_an_app_may_take_is_bounded(tmp_path: Path, document: dict[str, Any], name: str, most: int) -> None:
+    document["apps"][0]["limits"] = {name: most}
+    assert getattr(read(tmp_path, document).apps[0].limits, name) == most
+    document["apps"][0]["limits"] = {name: most + 1}
+    with pytest.raises(ConfigError, match=rf"limits\.{name}: .*less than or equal to {most}"):
+        read(tmp_path, document)
+
+
+def test_what_an_app_may_take_is_bounded_without_a_word_about_it() -> None:
+    said = config.AppLimits()
+    held = session.Limits()
+    assert (said.loops, said.backlog) == (held.loops, held.backlog) == (session.MAX_LOOPS, session.BACKLOG)
+    assert said.queued_bytes == held.queued == session.MAX_QUEUED
+    assert said.frames_per_second == held.frames_per_s == session.MAX_FRAMES_PER_S
 
 
 def test_two_transports_alike_are_refused(tmp_path: Path, document: dict[str, Any]) -> None:
