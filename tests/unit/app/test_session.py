@@ -106,6 +106,18 @@ def test_sends_unanswered_per_stream_are_bounded_and_leave_ids_to_others() -> No
     assert driver.session.streams.keys() >= {stream.addr for stream in more}
 
 
+def test_the_ids_of_what_a_node_asks_are_bounded() -> None:
+    driver = Driver()
+    stream = driver.dialled()
+    driver.feed(af.send(stream.prefix, af.MAX_REQUEST_ID, b"the last id"))
+    assert stream.take(100) == b"the last id"
+    stream.raise_failure()
+    driver.feed(af.send(stream.prefix, af.NO_ID, b"no id"))
+    with pytest.raises(Failure, match="request ids end at 254"):
+        stream.raise_failure()
+    assert stream.take(100) == b""
+
+
 def test_requests_without_a_free_id_wait() -> None:
     driver = Driver()
     failures: list[Failure | None] = []
