@@ -110,7 +110,7 @@ def _key(facts: Facts, document: Mapping[str, Any]) -> SecretKey | None:
             facts.key_mode = None
             facts.key_problem = "it is a directory" if facts.key_file.is_dir() else _NO_KEY
         return None  # or its mode says so
-    except (DecodeError, UnicodeDecodeError):
+    except DecodeError:
         facts.key_problem = _NO_KEY
         return None
     facts.public_key = str(secret.public)

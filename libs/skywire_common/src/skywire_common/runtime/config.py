@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from skywire_common.curve import SecretKey
 from skywire_common.errors import DecodeError, LocalError, SkywireError
-from skywire_common.keys import PublicKey, check_port
+from skywire_common.keys import PublicKey, parse_port
 from skywire_common.named_keys import FROM_FILE, key_text
 
 ENVIRONMENT_PREFIX = "SKYWIRE_"
@@ -59,9 +59,6 @@ def _key_file(path: Path) -> Path:
         raise ValueError(f"{path}: {error.strerror}") from error
     except (LocalError, DecodeError) as error:
         raise ValueError(f"{path}: {error}" if isinstance(error, DecodeError) else str(error)) from error
-    except UnicodeDecodeError:
-        # Its text and chain would show what the file holds.
-        raise ValueError(f"{path}: a secret key is 64 hex digits") from None
     return path
 
 
@@ -70,7 +67,7 @@ def _host_port(value: str) -> str:
     if not host or not port.isascii() or not port.isdigit():
         raise ValueError("an address is HOST:PORT")
     try:
-        check_port(int(port))
+        parse_port(port)
     except DecodeError as error:
         raise ValueError(str(error)) from error
     return value
