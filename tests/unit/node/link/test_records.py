@@ -78,6 +78,19 @@ def test_the_largest_packet_fills_a_record_of_its_own() -> None:
         writer.slot(4, largest + 1)
 
 
+def test_packets_that_do_not_fit_beside_others_go_into_the_next_record() -> None:
+    writer, records = written()
+    half = Packet(1, bytes(MAX_BODY // 2)).encode()
+    for _ in range(3):
+        writer.packets(memoryview(half))
+    largest = Packet(2, bytes(MAX_BODY - 6)).encode()
+    writer.packets(memoryview(largest))
+    writer.flush()
+    assert [len(record) - LENGTH_SIZE - 1 - 16 for record in records] == [*3 * [len(half)], MAX_BODY]
+    got = read(RecordReader(Cipher(KEY)), b"".join(records), 1 << 20)
+    assert [body for _, body in got] == [half, half, half, largest]
+
+
 def test_what_came_behind_the_handshake_is_read_first() -> None:
     writer, records = written()
     writer.record(Kind.PONG, b"early")
