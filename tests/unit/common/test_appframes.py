@@ -184,6 +184,16 @@ def test_text_of_a_failure_is_bounded() -> None:
     assert af.read_failure(b"\xff\xfe") == "\ufffd\ufffd"
 
 
+def test_the_reason_of_a_close_is_bounded_and_can_be_passed_on() -> None:
+    said = af.encode_close(af.Close(LOOP, reason="reason"))
+    for written, read in (
+        (b"x" * (af.MAX_TEXT + 1), "x" * af.MAX_TEXT),
+        (rb"\ud800 half a character", "? half a character"),
+        (rb"\ud83d\ude00 a whole one", "\U0001f600 a whole one"),
+    ):
+        assert af.decode_close(said.replace(b'"reason":"reason"', b'"reason":"%b"' % written)).reason == read
+
+
 def test_success_without_a_body_may_be_null_or_empty_only() -> None:
     for body in (b"", b"null", b" null "):
         af.check_nothing(body)

@@ -250,9 +250,11 @@ def encode_close(close: Close) -> bytes:
 
 
 def decode_close(body: bytes | memoryview) -> Close:
-    """Read the body of a Close."""
+    """Read the body of a Close; its reason is cut at 4,096 characters."""
     fields = _object(body)
-    return Close(_loop_addr(fields), _flag(fields, "half"), _text(fields, "reason") if "reason" in fields else "")
+    reason = _text(fields, "reason")[:MAX_TEXT] if "reason" in fields else ""
+    # JSON may escape half a character, which nobody could pass on.
+    return Close(_loop_addr(fields), _flag(fields, "half"), reason.encode("utf-8", "replace").decode())
 
 
 def send_prefix(addr: LoopAddr) -> bytes:
