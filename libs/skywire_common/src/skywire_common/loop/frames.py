@@ -106,7 +106,8 @@ def encode(frame: Frame) -> bytes:
         case Data(offset, data, ask):
             return DATA_HEADER.pack(DATA_ASK if ask else DATA, offset, len(data)) + data
         case Close(final, mode, reason):
-            text = reason.encode()[:MAX_REASON]
+            # Cut between characters: half a one is none, and no valid end sends that.
+            text = reason.encode("utf-8", "replace")[:MAX_REASON].decode("utf-8", "ignore").encode()
             return _CLOSE_HEADER.pack(CLOSE, final, mode, len(text)) + text
         case Ping(token):
             return _TOKEN.pack(PING, token)
