@@ -9,8 +9,8 @@ from skywire_common.errors import DecodeError
 from skywire_common.keys import Addr
 
 from skywire_cli.asking import ask, completing, done, short_addr, show
-from skywire_cli.failures import CliError
 from skywire_cli.lazy import ListGroup
+from skywire_cli.loop import find
 from skywire_cli.output import json_wanted, size
 from skywire_cli.shown import OVER
 from skywire_cli.target import Target, target_options
@@ -95,15 +95,18 @@ def add_loop(target: Target, app: str, end: Addr) -> None:
 @target_options
 @click.argument("loop_id", shell_complete=completing(_ids))
 def close_loop(target: Target, loop_id: str) -> None:
-    """Close the loop LOOP_ID, its id or enough of its first digits."""
+    """End the loop LOOP_ID at once, its id or enough of its first digits.
+
+    Both apps hear that the node's owner closed it; what was under way between them is lost. It ends a loop also if an
+    app does not read, or left it behind.
+    """
+    if not loop_id:
+        raise click.BadParameter("name a loop by its id or enough of its first digits")
 
     async def close(admin: NodeAdmin) -> bytes:
-        found: list[pb.Loop] = [item for item in await admin.loops() if item.loop_id.hex().startswith(loop_id.lower())]
-        if len(found) != 1:
-            said = "no loop has" if not found else f"{len(found)} loops have"
-            raise CliError("NOT_FOUND", f"{said} an id that starts with {loop_id}")
-        await admin.close_loop(found[0].loop_id)
-        return found[0].loop_id
+        found = (await find(admin, loop_id)).loop_id
+        await admin.close_loop(found)
+        return found
 
     closed = ask(target, close).hex()
     done({"closed": closed}, f"{closed} closed")

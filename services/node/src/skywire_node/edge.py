@@ -46,7 +46,10 @@ class Loop(Protocol):
         """Name the one who reads; what arrived before is delivered at once."""
 
     def write(self, data: bytes) -> bool:
-        """Take all of `data`; False: take no more from the app until `on_writable`."""
+        """Take all of `data`; False: take no more from the app until `on_writable`.
+
+        Raises LocalError if the node has ended this direction meanwhile: nothing more is delivered.
+        """
 
     def consumed(self, size: int) -> None:
         """Say that the app took `size` bytes more, so that the remote app may send as many."""

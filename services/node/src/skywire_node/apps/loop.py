@@ -28,7 +28,7 @@ from typing import Protocol
 
 from skywire_common import appframes
 from skywire_common.appframes import FrameType, LoopAddr
-from skywire_common.errors import ErrorCode, Failure
+from skywire_common.errors import ErrorCode, Failure, LocalError
 from skywire_common.loop.receiving import RECEIVE_WINDOW
 
 from skywire_node.edge import Loop
@@ -268,8 +268,12 @@ class AppLoop:
             self._pipe.ready(self)
 
     def _write(self, request_id: int, data: bytes) -> None:
-        # An empty Send is answered in its turn.
-        self._writable = self.loop.write(data) if data else True
+        try:
+            # An empty Send is answered in its turn.
+            self._writable = self.loop.write(data) if data else True
+        except LocalError as error:  # the node has ended it, and delivers what came before
+            self._pipe.fail(request_id, Failure(ErrorCode.CLOSED, str(error)))
+            return
         if self.loop_end is _FULL:
             self._pipe.fail(request_id, self._why())
         elif self._writable:

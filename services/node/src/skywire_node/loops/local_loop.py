@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from skywire_common.errors import Failure
+from skywire_common.errors import Failure, LocalError
 from skywire_common.keys import Addr
 
 from skywire_node.edge import LoopReader
@@ -151,10 +151,12 @@ class LocalLoop:
             self._back.move()
 
     def write(self, data: bytes) -> bool:
-        """Take all of `data`; False: wait for `on_writable`."""
+        """Take all of `data`; False: wait for `on_writable`. Raises LocalError once this direction was ended."""
         out = self._out
-        if self._both.closed or out.finished:
+        if self._both.closed:
             return True
+        if out.finished:
+            raise LocalError("this direction of the loop was ended")
         out.written += len(data)
         out.queue.append(memoryview(data))
         out.move()

@@ -132,11 +132,11 @@ class RoutedLoop:
         self._early_end.clear()
 
     def write(self, data: bytes) -> bool:
-        """Take all of `data`; False: wait for `on_writable`."""
+        """Take all of `data`; False: wait for `on_writable`. Raises LocalError once this direction was ended."""
         if self.state == "CLOSED":
             return True
-        self.bytes_sent += len(data)
         more = self.endpoint.write(data)
+        self.bytes_sent += len(data)
         self.host.wake(self)
         return more
 

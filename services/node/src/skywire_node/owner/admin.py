@@ -103,7 +103,7 @@ class Loops(Protocol):
         """Set a loop up for an app; return its id and its local end. Raises Failure."""
 
     def close(self, loop_id: bytes) -> None:
-        """Close a loop in order; raises Failure (NOT_FOUND)."""
+        """End a loop at once; raises Failure (NOT_FOUND)."""
 
     async def trace(self, loop_id: bytes, seconds: float, standby: bool) -> TraceView:
         """Ask the hops of a loop's route; raises Failure (NOT_FOUND, LIMIT_REACHED)."""

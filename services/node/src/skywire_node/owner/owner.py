@@ -122,9 +122,11 @@ class OwnersLoops:
         return loop.loop_id if isinstance(loop, RoutedLoop | LocalLoop) else b"", loop.local
 
     def close(self, loop_id: bytes) -> None:
-        """Close a loop in order; raises Failure."""
-        local = self._local(loop_id)
-        (self._find(loop_id) if local is None else local).close()
+        """End a loop at once, whatever is under way or stuck; both apps hear why. Raises Failure."""
+        loop = self._local(loop_id) or self._find(loop_id)
+        key = loop.local.public_key
+        cause = f"the owner of node {key} has closed this loop"
+        loop.close(Failure(ErrorCode.CLOSED, cause, FailureFields(setup_id=loop_id, hop_key=key)))
 
     async def trace(self, loop_id: bytes, seconds: float, standby: bool) -> TraceView:
         """Ask the hops of a loop's route, and wait so long for the last answer; raises Failure."""
