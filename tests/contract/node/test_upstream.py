@@ -195,6 +195,24 @@ async def test_one_that_is_gone_or_never_answers_is_passed_over(world: World, mo
     assert len(second.requests) == 2
 
 
+async def test_one_that_owes_an_answer_stands_behind_those_that_do_not(world: World) -> None:
+    first, second = world.played
+    first.hang.clear()
+    owed = [asyncio.ensure_future(world.create())]
+    while world.asked() != [1, 0]:
+        await asyncio.sleep(0.001)
+    owed.append(asyncio.ensure_future(world.create()))
+    while world.asked() != [2, 0]:
+        await asyncio.sleep(0.001)
+    world.now += module.SLOW_SECONDS
+    made = await world.create()
+    assert (made.setup_node, world.asked()) == (second.secret.public, [2, 1])
+    first.hang.set()
+    assert [one.setup_node for one in await asyncio.gather(*owed)] == [first.secret.public] * 2
+    await world.create()
+    assert (world.asked(), world.peers[0].asked_at) == ([3, 1], [])
+
+
 async def test_a_failure_that_names_a_hop_is_the_hops(world: World) -> None:
     fields = FailureFields(phase=Phase.RESERVE, hop_index=1, hop_key=RESPONDER.public, retryable=True)
     world.played[0].failure = Failure(ErrorCode.UNAVAILABLE, "connection refused", fields)

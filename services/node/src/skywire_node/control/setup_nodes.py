@@ -29,6 +29,8 @@ TRY_SECONDS = 5.0
 RENEW_SECONDS = 5.0
 CLOSE_SECONDS = 3.0
 STANDS_LAST_SECONDS = 30.0
+# It has not failed yet, but whoever asks meanwhile asks another one first; less than what candidates are apart.
+SLOW_SECONDS = 0.25
 MAX_CAUSE = 200
 NOISE_MESSAGE_SIZE = 49
 # Said by a hop, but about the setup node that asked: another one may be welcome there.
@@ -43,16 +45,17 @@ R = TypeVar("R", bound=Message)
 class SetupPeer:
     """One setup node of the config."""
 
-    __slots__ = ("channel", "failed_at", "public_key")
+    __slots__ = ("asked_at", "channel", "failed_at", "public_key")
 
     def __init__(self, public_key: PublicKey, channel: RpcChannel) -> None:
         self.public_key = public_key
         self.channel = channel
         self.failed_at: float | None = None
+        self.asked_at: list[float] = []  # of calls that it has not answered yet, the first one first
 
 
 class SetupNodes:
-    """The setup nodes of the config, in its order; those that failed lately stand last."""
+    """The setup nodes of the config in its order, but those that owe an answer, and last those that failed lately."""
 
     def __init__(self, peers: Sequence[SetupPeer], *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._peers = tuple(peers)
@@ -142,6 +145,8 @@ class SetupNodes:
             if left <= 0:
                 break
             timeout = min(TRY_SECONDS, left) if index + 1 < len(peers) else left
+            asked_at = self._monotonic()
+            peer.asked_at.append(asked_at)
             try:
                 answered = await peer.channel.call(_PACKAGE + method, request(), answer, timeout=timeout)
             except Failure as failure:
@@ -155,6 +160,8 @@ class SetupNodes:
             else:
                 peer.failed_at = None
                 return answered, peer.public_key
+            finally:
+                peer.asked_at.remove(asked_at)
         cause = "; ".join(causes) or "the config names no setup node"
         raise Failure(
             ErrorCode.NO_SETUP_NODE,
@@ -163,8 +170,14 @@ class SetupNodes:
         )
 
     def _in_order(self) -> list[SetupPeer]:
-        lately = self._monotonic() - STANDS_LAST_SECONDS
-        return sorted(self._peers, key=lambda peer: max(lately, peer.failed_at or lately))
+        now = self._monotonic()
+        lately = now - STANDS_LAST_SECONDS
+
+        def place(peer: SetupPeer) -> tuple[float, bool]:
+            slow = bool(peer.asked_at) and now - peer.asked_at[0] >= SLOW_SECONDS
+            return max(lately, peer.failed_at or lately), slow
+
+        return sorted(self._peers, key=place)
 
 
 def _check_own(wanted: Wanted, own: dict[int, PlacedRule]) -> None:
