@@ -5,8 +5,10 @@ Loads nothing but the standard library's smallest parts before that.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+import sys
 from types import FrameType
 
 _INTERRUPTED = 130
@@ -22,6 +24,10 @@ def main() -> None:
 
     if heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        # Lines of tables and arrows are no letters of every terminal; a "?" is better than nothing.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     command()
 
 

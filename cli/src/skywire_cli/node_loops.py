@@ -8,7 +8,7 @@ import click
 from skywire_common.errors import DecodeError
 from skywire_common.keys import Addr
 
-from skywire_cli.asking import ask, completing, done, short_addr, show
+from skywire_cli.asking import Row, ask, completing, done, short_addr, show
 from skywire_cli.lazy import ListGroup
 from skywire_cli.loop import find
 from skywire_cli.output import json_wanted, size
@@ -52,9 +52,16 @@ def list_loops(target: Target, also_over: bool) -> None:
             ">round trip": lambda row: f"{row['round_trip_us']} µs" if row["round_trip_us"] else "",
             ">reroutes": lambda row: "" if row["state"] in OVER else row["reroutes"],
             "standby": lambda row: row["standby"],
-            "route": lambda row: row["_path"],
+            "route": _route,
         },
     )
+
+
+def _route(row: Row) -> str:
+    if row["_path"] or row["state"] in OVER:
+        return str(row["_path"])
+    within = row["local"]["public_key"] == row["remote"]["public_key"]
+    return "within this node" if within else "the other end made it; skywire loop trace"
 
 
 class End(click.ParamType[Addr]):

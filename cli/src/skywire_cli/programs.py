@@ -94,14 +94,20 @@ def parse(text: str) -> App:
         raise CliError("USAGE", f"{_GRAMMAR}, not {text!r}")
     name, port = match["name"], int(match["port"]) if match["port"] else _PORTS.get(match["name"], 0)
     if match["program"]:
-        return App(name, VERSION, port, _executable(match["program"]), tuple(arguments))
+        return App(name, VERSION, port, executable(match["program"]), tuple(arguments))
+    return that_ships(name, f"{name}=FILE")._replace(port=port, arguments=tuple(arguments))
+
+
+def that_ships(name: str, own: str) -> App:
+    """Return the app of a name that is installed with this command.
+
+    Raises CliError that says which there are, and that `own` would name a program of the user's.
+    """
     found = {app.name: app for app in shipped()}
     if name not in found:
         ships = ", ".join(sorted(found)) or "none, skywire-apps is not installed"
-        raise CliError(
-            "NOT_FOUND", f"no app {name} ships", f"those that do: {ships}; a program of your own: {name}=FILE"
-        )
-    return found[name]._replace(port=port, arguments=tuple(arguments))
+        raise CliError("NOT_FOUND", f"no app {name} ships", f"those that do: {ships}; a program of your own: {own}")
+    return found[name]
 
 
 def shipped() -> Iterable[App]:
@@ -126,8 +132,10 @@ def installed(command: str) -> Path:
     return Path(found).absolute()
 
 
-def _executable(program: str) -> Path:
-    found = shutil.which(program)
+def executable(program: str) -> Path:
+    """Return a program on the path or in a folder; raises CliError that says what is wrong with it."""
+    # One in this folder needs no ./ before it.
+    found = shutil.which(program) or shutil.which(f"./{program}")
     if found is not None:
         return Path(found).absolute()
     if Path(program).is_file():

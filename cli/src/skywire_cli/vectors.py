@@ -31,7 +31,10 @@ def check(file: Path) -> int:
     from skywire_common.vectors import check as core
     from skywire_common.vectors.sections import SECTIONS
 
-    results = core.run(core.parse(file.read_bytes()), SECTIONS)
+    with file.open("rb") as opened:
+        # One byte more than it may have: the parser says so, whatever the rest of it is.
+        data = opened.read(core.MAX_FILE_SIZE + 1)
+    results = core.run(core.parse(data), SECTIONS)
     passed = not any(result.findings for result in results)
     if json_wanted():
         print_json({"file": str(file), "passed": passed, "sections": [_document(result) for result in results]})

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from skywire_cli.failures import CliError
 from skywire_cli.testnet.app_option import VERSION, by_node, parse
 from skywire_cli.testnet.plan import AppPlan
 from skywire_common.errors import DecodeError
@@ -26,6 +27,24 @@ def test_python_files_and_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     )
 
 
+def test_one_that_ships_needs_no_program() -> None:
+    index, app = parse("helloworld@2:21 --dial '{node1}:20'", auto_start=True)
+    assert (index, app.args, Path(app.command[0]).name) == (1, ("--dial", "{node1}:20"), "skywire-helloworld")
+    with pytest.raises(CliError, match="no app echo ships") as caught:
+        parse("echo@2:21", auto_start=True)
+    assert "helloworld" in caught.value.hint
+
+
+def test_a_program_of_this_folder_needs_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "echo.v1.0"
+    program.write_text("")
+    with pytest.raises(CliError, match="not executable"):
+        parse("echo@1:20=echo.v1.0", auto_start=True)
+    program.chmod(0o755)
+    assert parse("echo@1:20=echo.v1.0", auto_start=True)[1].command == (str(program),)
+
+
 def test_its_node_is_named_by_number_or_name() -> None:
     assert parse("s@node3:20=sh", auto_start=True) == parse("s@3:20=sh", auto_start=True)
 
@@ -41,13 +60,17 @@ def test_its_node_is_named_by_number_or_name() -> None:
         "e@1:1=",
         "e@1:1=' ",
         "../e@1:1=sh",
-        "e@1:1=no/such",
         "e@1:1=n.py",
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(DecodeError):
         parse(text, auto_start=True)
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(CliError, match="no program no/such"):
+        parse("e@1:1=no/such", auto_start=True)
 
 
 def test_apps_are_gathered_by_node_which_has_programs_of_its_own() -> None:

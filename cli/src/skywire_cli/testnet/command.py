@@ -60,13 +60,17 @@ testnet.add_command(inflict)
 @click.option("--setup-nodes", type=click.IntRange(1, MAX_SETUP_NODES), default=1, show_default=True, help="How many.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 @click.option(
-    "--app", "apps", multiple=True, metavar="NAME@NODE:PORT=COMMAND", help="An app that starts with its node."
+    "--app",
+    "apps",
+    multiple=True,
+    metavar="'NAME@NODE:PORT[=PROGRAM] [ARGUMENT...]'",
+    help="An app that starts with its node; without PROGRAM the one of that name that ships.",
 )
 @click.option(
     "--idle-app",
     "idle_apps",
     multiple=True,
-    metavar="NAME@NODE:PORT=COMMAND",
+    metavar="'NAME@NODE:PORT[=PROGRAM] [ARGUMENT...]'",
     help="One that waits for `skywire node apps start`.",
 )
 @click.option(

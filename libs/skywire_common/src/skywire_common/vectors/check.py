@@ -37,7 +37,7 @@ class SectionResult(NamedTuple):
 def parse(data: bytes) -> dict[str, list[object]]:
     """Read a vectors file: an object of lists; raises DecodeError, also for a name that stands twice."""
     if len(data) > MAX_FILE_SIZE:
-        raise DecodeError(f"a vectors file has at most {MAX_FILE_SIZE} bytes, not {len(data)}")
+        raise DecodeError(f"a vectors file has at most {MAX_FILE_SIZE} bytes; this one has more")
     try:
         document = json.loads(data, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
