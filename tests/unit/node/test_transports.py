@@ -14,6 +14,8 @@ from skywire_common.entries import Entry, SignedEntry
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import PublicKey
 from skywire_node.link import connection, liveness, transports
+from skywire_node.link.connection import Link
+from skywire_node.link.handshake import LinkHandshake
 from skywire_node.link.transports import MAX_PENDING
 
 
@@ -223,3 +225,17 @@ async def test_neighbours_of_an_earlier_life_are_dialled_once_and_those_that_are
         assert not far.transports.all[entry].kept
         await far.transports.meet(entries)
         assert list(far.transports.all) == [entry]
+
+
+async def test_a_connection_that_never_settles_is_closed_and_leaves_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transports, "SETTLEMENT_SECONDS", 0.05)
+    async with Net(1, seed=45) as net:
+        own = net.planes[0].transports
+        host, _, port = net.addresses[net.keys[0]].rpartition(":")
+        before = asyncio.all_tasks()
+        mute = Link(LinkHandshake(SecretKey.generate(), SecretKey.generate(), net.keys[0]), net.planes[0])
+        await asyncio.get_running_loop().create_connection(lambda: mute, host, int(port))
+        assert await mute.opened == net.keys[0]
+        assert "did not settle in time" in await mute.lost
+        await net.until(lambda: not own._pending)
+        await net.until(lambda: asyncio.all_tasks() <= before)

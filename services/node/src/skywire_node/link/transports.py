@@ -137,11 +137,13 @@ class Transports:
         """Wait for the next settlement record, or raise LinkError when the link is lost."""
         record = asyncio.ensure_future(link.settlement.get())
         either: set[asyncio.Future[Any]] = {record, link.lost}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not record.done():
-            record.cancel()
-            raise LinkError(link.lost.result())
-        return record.result()
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not record.done():
+                raise LinkError(link.lost.result())
+            return record.result()
+        finally:
+            record.cancel()  # also when the time is over; of one that is done it changes nothing
 
     async def _try_register(self, signed: SignedEntry) -> SignedEntry:
         if not signed.entry.public:
