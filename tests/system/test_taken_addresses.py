@@ -15,26 +15,27 @@ from skywire_common.curve import SecretKey
 pytestmark = pytest.mark.system
 DEADLINE = 60
 PEER = {"address": "127.0.0.1:1", "public_key": str(SecretKey.generate().public)}
-INTERFACES = (
-    ("skywire_node", "link"),
-    ("skywire_node", "control"),
-    ("skywire_setup_node", "grpc"),
-    ("skywire_setup_node", "metrics"),
-    ("skywire_transport_discovery", "grpc"),
-    ("skywire_transport_discovery", "http"),
-)
+INTERFACES = {
+    "skywire_node": ("link", "control"),
+    "skywire_setup_node": ("grpc", "metrics"),
+    "skywire_transport_discovery": ("grpc", "http"),
+}
 
 
-async def refused(directory: Path, module: str, interface: str, taken: str) -> None:
+async def configured(directory: Path, module: str) -> str:
     made = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", module, "--new", str(directory)),
         *(f"--set=transport_discovery.{name}={value}" for name, value in PEER.items() if "discovery" not in module),
         stdout=asyncio.subprocess.PIPE,
     )
     out, _ = await made.communicate()
+    return str(json.loads(out)["config"])
+
+
+async def refused(config: str, module: str, interface: str, taken: str) -> None:
     variable = f"SKYWIRE_INTERFACES__{interface.upper()}"
     started = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", module, "--config", json.loads(out)["config"]),
+        *(sys.executable, "-m", module, "--config", config),
         env={**os.environ, variable: taken},
         stderr=asyncio.subprocess.PIPE,
     )
@@ -50,6 +51,8 @@ async def refused(directory: Path, module: str, interface: str, taken: str) -> N
 async def test_every_service_names_the_key_and_what_to_do(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         taken = f"127.0.0.1:{holder.getsockname()[1]}"
-        await asyncio.gather(
-            *(refused(tmp_path / f"{module}-{interface}", module, interface, taken) for module, interface in INTERFACES)
-        )
+        configs = await asyncio.gather(*(configured(tmp_path / module, module) for module in INTERFACES))
+        for config, (module, interfaces) in zip(configs, INTERFACES.items(), strict=True):
+            # One after the other: they share a directory.
+            for interface in interfaces:
+                await refused(config, module, interface, taken)
