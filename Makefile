@@ -50,7 +50,7 @@ lint: setup  ## ruff, mypy --strict, import-linter, buf, the lock has no address
 	@if grep -n '://' requirements.lock; then echo 'requirements.lock names an address'; exit 1; fi
 
 # The tests of a file stay together, in their order: they share what it sets up. A worker that dies ends the run.
-WORKERS ?= 3
+WORKERS ?= 4
 
 test: setup  ## every test: unit, vectors, simulation, fuzz, contract, real processes
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
@@ -62,7 +62,7 @@ rolling: setup  ## every service restarted one by one under load, and an upgrade
 	$(BIN)/python -m pytest -m slow tests/system/test_rolling.py
 
 failures: setup  ## every failure profile on real processes, each sentence of what it expects
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow tests/system/test_failure_profiles.py
+	$(BIN)/python -m pytest -n 3 -m slow tests/system/test_failure_profiles.py
 
 SECONDS ?= 3600
 
