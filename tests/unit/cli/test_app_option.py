@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from skywire_cli.failures import CliError
-from skywire_cli.testnet.app_option import VERSION, by_node, parse
+from skywire_cli.programs import VERSION
+from skywire_cli.testnet.app_option import by_node, parse
 from skywire_cli.testnet.plan import AppPlan
 from skywire_common.errors import DecodeError
 

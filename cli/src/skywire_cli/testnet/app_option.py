@@ -17,7 +17,6 @@ from skywire_common.errors import DecodeError
 from skywire_cli import programs
 from skywire_cli.testnet.plan import AppPlan
 
-VERSION = "1.0"
 _SPEC = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)@(?:node)?(?P<node>[0-9]+):(?P<port>[0-9]+)(?P<command>=.+|\s.*)?",
     re.ASCII | re.DOTALL,
@@ -41,7 +40,7 @@ def parse(text: str, *, auto_start: bool) -> tuple[int, AppPlan]:
         program = _program(words.pop(0))
     else:
         raise DecodeError(f"the command of {named} is empty")
-    app = AppPlan(named, VERSION, int(match["port"]), program, tuple(words), auto_start)
+    app = AppPlan(named, programs.VERSION, int(match["port"]), program, tuple(words), auto_start)
     return int(match["node"]) - 1, app
 
 
