@@ -29,7 +29,7 @@ APP = Path(__file__).parent.parent / "apps" / "remote.py"
 NAME = "remote"
 PORT = 40
 MB = 1_000_000
-LEASE = 30.0  # of reservations and unused rules (control-plane.md)
+LEASE = 30.0  # of reservations and unused rules
 # Rules of a loop that both edges end go with it; generous, because the machine may be busy.
 AT_ONCE = 20.0
 _POLL = 0.02

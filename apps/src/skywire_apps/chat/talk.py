@@ -25,7 +25,7 @@ Event = dict[str, object]
 
 
 class Talk:
-    """All contacts of one chat. `watch` gets every event that a page should see."""
+    """All contacts of one chat. Each of `watchers` is called with every event that a page should see."""
 
     def __init__(self, app: App, store: Store, own: PublicKey | None, report: Report) -> None:
         self.store = store

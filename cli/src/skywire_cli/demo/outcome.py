@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-# What an app may notice when a node is killed and another way exists (F1); a busy machine is allowed it too.
+# What an app may notice when a node is killed and another way exists; a busy machine is allowed it too.
 LONGEST_PAUSE = 5.0
 # What a quiet machine keeps: with a setup node that finds another way, and with one that stands ready.
 TARGET_PAUSE, TARGET_STANDBY_PAUSE = 2.0, 0.3

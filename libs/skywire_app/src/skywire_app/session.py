@@ -1,4 +1,4 @@
-"""The app's side of its pipe, without I/O: frames in, frames out, streams between (wire.md, App pipe).
+"""The app's side of its pipe, without I/O: frames in, frames out, streams between (docs/wire-format.md, App pipe).
 
 The shells, asyncio and blocking, read the pipe into a FrameBuffer, call `feed`, and write whatever is in `out` after
 every call. The app's own requests have 255 ids: `claim` shares them among the streams, so that streams that wait for a

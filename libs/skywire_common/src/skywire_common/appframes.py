@@ -1,4 +1,4 @@
-"""Frames between a node and an app, over the app's file descriptors 3 and 4 (wire.md, App pipe).
+"""Frames between a node and an app, over the app's file descriptors 3 and 4 (docs/wire-format.md, App pipe).
 
      0        2      3    4
     +--------+------+----+--------------

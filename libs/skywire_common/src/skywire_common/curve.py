@@ -2,7 +2,7 @@
 
 A signature is 65 bytes, `r 32 ‖ s 32 ‖ recovery id 1`, over SHA-256(payload). Verification recovers the key and
 compares it with the claimed one. High `s` is refused: such a signature has a twin with the same meaning, so
-signature bytes are never an identifier either (wire.md, Keys and signatures).
+signature bytes are never an identifier either (docs/wire-format.md, Keys and signatures).
 """
 
 from __future__ import annotations

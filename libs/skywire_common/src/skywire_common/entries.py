@@ -1,4 +1,4 @@
-"""Transport entries: what two edges sign and the discovery keeps (wire.md, Link 3 and 4).
+"""Transport entries: what two edges sign and the discovery keeps (docs/wire-format.md, Transport entries).
 
 A transport id is the UUID version 5, in the all-zero namespace, over `smaller key ‖ larger key ‖ type ‖ 01 or 00`
 (public or not), so both ends and any replica agree on it. What is signed is

@@ -1,4 +1,4 @@
-"""What a client of the discovery's HTTP API signs (wire.md, HTTP of the transport discovery)."""
+"""What a client of the discovery's HTTP API signs (docs/wire-format.md, HTTP signatures)."""
 
 from __future__ import annotations
 

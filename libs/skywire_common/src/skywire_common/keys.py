@@ -1,6 +1,6 @@
-"""Public keys as values, and the addresses made of them; the curve itself is in `curve`.
+"""Public keys as values (docs/wire-format.md, Keys and signatures), and the addresses made of them.
 
-Kept apart so that an app's SDK does not load the curve's library.
+The curve itself is in `curve`: so an app's SDK does not load the curve's library.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_KEY_FILE = 128
 
 
 class PublicKey(bytes):
-    """A compressed secp256k1 point, 33 bytes; shown as 66 lower-case hex digits (wire.md, Keys).
+    """A compressed secp256k1 point, 33 bytes; shown as 66 lower-case hex digits.
 
     Construction checks length and prefix; that the point lies on the curve is checked where it is used.
     Raises DecodeError.

@@ -1,6 +1,6 @@
 """Noise handshakes KK and XK over secp256k1, and the ciphers that they leave behind.
 
-DH is SHA-256 of the compressed shared point followed by one zero byte, DHLEN 33 (wire.md, Keys and signatures). The
+DH is SHA-256 of the compressed shared point followed by one zero byte, DHLEN 33 (docs/wire-format.md, Noise). The
 library does the handshake; sealing afterwards goes straight to ChaCha20-Poly1305 with the split keys, since loops
 carry their counter on the wire and links count records themselves. The nonce is `00000000 ‖ counter 8, little-endian`
 (Noise specification, section 12.3), the associated data empty.

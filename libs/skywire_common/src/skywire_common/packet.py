@@ -1,4 +1,4 @@
-"""Data packets as they travel between nodes (wire.md, Data packet).
+"""Data packets as they travel between nodes (docs/wire-format.md, Data packet).
 
      0        2              6
     +--------+--------------+-----------------

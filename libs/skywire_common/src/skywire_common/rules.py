@@ -1,4 +1,4 @@
-"""Routing rules (wire.md, Routing rules). Expiry is epoch seconds.
+"""Routing rules (docs/wire-format.md, Routing rules). Expiry is epoch seconds.
 
     app      expiry 8 ‖ 00 ‖ resp-rid 4 ‖ remote-pk 33 ‖ remote-port 2 ‖ local-port 2      50 bytes
     forward  expiry 8 ‖ 01 ‖ next-rid 4 ‖ next-tid 16                                      29 bytes

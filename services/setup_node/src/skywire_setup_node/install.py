@@ -1,4 +1,4 @@
-"""Make loops: all of a plan, or nothing that outlives its lease (control-plane.md, Setting up a loop).
+"""Make loops: all of a plan, or nothing that outlives its lease (docs/architecture.md, What happens when an app dials).
 
 Theory of operation. One task per set-up id runs the attempt. The first step that fails decides what the caller
 hears, at once; then, in the background, every node that did or might have done something is told to take it back,

@@ -1,4 +1,4 @@
-"""What is known of transports and nodes, and the rules that make it up or down (control-plane.md, What is remembered).
+"""What is known of transports and nodes, and the rules that make it up or down (docs/discovery.md, What it answers).
 
 A transport is up while both edges' nodes live and what the edges said of it comes to up: one that spoke counts alone,
 two that agree count, two that disagree mean down, none means down. A key that the node directory never heard of has no

@@ -1,4 +1,4 @@
-"""What travels inside a loop's seal: frames, one after the other, big-endian (wire.md, Loop).
+"""What travels inside a loop's seal: frames, one after the other, big-endian (docs/wire-format.md, Loop).
 
     01 data     offset 8 ‖ length 2 ‖ bytes
     02 data, to be acknowledged at once; same layout

@@ -1,4 +1,4 @@
-"""Who makes a call: a signature over the call itself (control-plane.md, Trust). No I/O, no clock.
+"""Who makes a call: a signature over the call itself (docs/wire-format.md, Signed calls). No I/O, no clock.
 
 The metadata entry `skywire-identity-bin` holds
 

@@ -1,4 +1,4 @@
-"""Options of every channel and server. gRPC ignores names that it does not know, so each was tried (stack.md)."""
+"""Options of every channel and server. gRPC ignores names that it does not know, so each was tried."""
 
 from __future__ import annotations
 

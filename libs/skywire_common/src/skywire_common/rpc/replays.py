@@ -1,4 +1,4 @@
-"""Which signed calls came already: each is good once (control-plane.md, Trust)."""
+"""Which signed calls came already: each is good once (docs/wire-format.md, Signed calls)."""
 
 from __future__ import annotations
 

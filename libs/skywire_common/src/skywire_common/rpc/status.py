@@ -1,4 +1,4 @@
-"""Failures as gRPC statuses and back: one table each way (style.md: exceptions are translated at the boundary).
+"""Failures as gRPC statuses and back: one table each way.
 
 A failed call carries a gRPC code, the failure's one line, and `grpc-status-details-bin`: a google.rpc.Status with one
 skywire.common.v1.ErrorDetail. docs/errors.md explains each code.

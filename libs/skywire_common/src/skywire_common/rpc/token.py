@@ -1,4 +1,4 @@
-"""A token that lets its bearer call: where no unix socket leads, for the owner of a service (control-plane.md, Trust).
+"""A token that lets its bearer call: for an owner on another machine (docs/operating.md, From elsewhere).
 
 The file holds one line of MIN_TOKEN to MAX_TOKEN printable characters without blanks, and is private (private_files).
 A call carries it in its metadata, `authorization: Bearer TOKEN`. Whoever sees it on its way has it: it goes over TLS,

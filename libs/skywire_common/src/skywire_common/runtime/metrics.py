@@ -55,7 +55,7 @@ def show_build(registry: CollectorRegistry, service: str, distribution: str) -> 
 
 
 class Readings(Collector):
-    """Plain numbers of the program, read when somebody looks (performance.md: counters are plain integers)."""
+    """Plain numbers of the program, read when somebody looks: to count a packet costs no more than an addition."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ These ends are kept apart:
     _said      what the loop was told          OPEN → HALF (finish) → FULL (close), follows app_end
 
 An app that does not know half-close is told nothing of a half-closed loop until the whole of it ends, and its own
-Close always ends both directions (wire.md, App pipe).
+Close always ends both directions (docs/wire-format.md, App pipe).
 """
 
 from __future__ import annotations

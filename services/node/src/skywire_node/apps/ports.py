@@ -1,4 +1,4 @@
-"""A node's ports: which app has which (wire.md, App pipe; the ranges stand in skywire_common.app_rules).
+"""A node's ports: which app has which (the ranges stand in skywire_common.app_rules).
 
 Configured ports are bound while their app runs. Dialling loops get one each, from a random start upwards.
 """

@@ -1,8 +1,8 @@
 """One process of an app: spawned into a group of its own, watched by a pidfd, killed with all that it started.
 
 The process gets descriptors 0 to 4 and no others: 0 is /dev/null, 1 and 2 go to the node's log, 3 and 4 are its pipe
-(wire.md, App pipe). `posix_spawn` has no working directory, so a constant line of `sh` changes into it and becomes the
-app; paths and arguments are its parameters, never its text.
+(docs/wire-format.md, App pipe). `posix_spawn` has no working directory, so a constant line of `sh` changes into it and
+becomes the app; paths and arguments are its parameters, never its text.
 """
 
 from __future__ import annotations

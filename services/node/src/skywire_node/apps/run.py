@@ -152,7 +152,7 @@ class AppRun:
             )
         return self.state, self.reason
 
-    # What the session asks (app_session.Shell).
+    # What the session asks (session.Shell).
 
     def wake(self) -> None:
         """Write soon."""

@@ -1,4 +1,4 @@
-"""The node's side of one app's pipe, without I/O: frames in, frames out, loops between (wire.md, App pipe).
+"""The node's side of one app's pipe, without I/O: frames in, frames out, loops between (docs/wire-format.md, App pipe).
 
 Theory of operation. The shell reads the pipe into a FrameBuffer and calls `feed`; it calls `take` whenever the pipe can
 be written, and writes what it gets. Frames for the app are made only then, so what waits are bytes, one queue per
@@ -247,7 +247,7 @@ class AppSession:
         self.ready(kept)
         loop.attach(kept)
 
-    # What loops ask (app_loop.Pipe).
+    # What loops ask (loop.Pipe).
 
     def succeed(self, request_id: int) -> None:
         """Answer a request of the app."""

@@ -1,7 +1,7 @@
 """Calls to the transport discovery: the heartbeat that keeps this node's lease, its transports, and questions.
 
 Nothing here waits for the discovery on behalf of packets, loops or locks: a call fails within its deadline and the
-node goes on with what it knows (control-plane.md, Without its neighbours).
+node goes on with what it knows (docs/failures.md, discovery-down).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One TCP connection that carries a link: the asyncio shell around handshake and records (wire.md, Link).
+"""One TCP connection that carries a link: the asyncio shell around handshake and records (docs/wire-format.md, Link).
 
 A link passes three phases: the handshake (5 s), the settlement, then it is open and its packets go to the router. It is
 never paused for reading: blocking hop by hop would deadlock on a ring of routes. Its write buffer is bounded: above

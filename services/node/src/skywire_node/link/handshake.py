@@ -1,4 +1,4 @@
-"""The handshake of a link: Noise XK, messages behind a length of 2 bytes (wire.md, Link 1).
+"""The handshake of a link: Noise XK, messages behind a length of 2 bytes (docs/wire-format.md, Link, 1).
 
     dialler                    acceptor
        ── 49 ─────────────────────▶       knows the acceptor's key

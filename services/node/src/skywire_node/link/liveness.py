@@ -1,8 +1,9 @@
-"""Whether a link still lives, by what was heard of its other end; and how often it may complain (wire.md, Link).
+"""Whether a link still lives, by what was heard of its other end (docs/wire-format.md, Link, 4).
 
     heard ──10 s of silence──▶ ping, again every 5 s ──25 s of silence──▶ dead
 
-Any byte counts as life. No clock is read here: `now` is monotonic seconds.
+Any byte counts as life. It also bounds how many route errors the link may send. No clock is read here: `now` is
+monotonic seconds.
 """
 
 from __future__ import annotations

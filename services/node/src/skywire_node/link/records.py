@@ -1,4 +1,4 @@
-"""Records: what a link carries once its handshake is done (wire.md, Link 2).
+"""Records: what a link carries once its handshake is done (docs/wire-format.md, Link, 2).
 
     +--------+------------------------------+
     | length | sealed: kind 1 ‖ body        |      length 2, counts the sealed part

@@ -1,4 +1,4 @@
-"""Settlement: the two ends of a fresh link agree on their transport's entry (wire.md, Link 3).
+"""Settlement: the two ends of a fresh link agree on their transport's entry (docs/wire-format.md, Link, 3).
 
 dialler  ── settle:  the entry with the dialler's signature ──▶  acceptor: checks, signs, registers
          ◀── settled: the complete entry, `registered` in epoch seconds, 0 if the discovery has it not ──

@@ -1,4 +1,4 @@
-"""The node's transports: dialled, accepted, settled, kept up, taken down (wire.md, Link; control-plane.md).
+"""The node's transports: dialled, accepted, settled, kept up, taken down (docs/wire-format.md, Link).
 
     DIALING ──connected, handshake──▶ SETTLING ──entry complete──▶ UP ──silence──▶ SUSPECT ──▶ DOWN
        ▲                                                            └──connection lost──────────▶ │

@@ -1,4 +1,4 @@
-"""Several ways to the same end, begun one after the other; the first success wins (control-plane.md, set-up)."""
+"""Several ways to the same end, begun one after the other; the first success wins."""
 
 from __future__ import annotations
 

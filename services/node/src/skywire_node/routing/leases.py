@@ -1,6 +1,6 @@
 """What the routing table holds: set-ups, and the rules they installed.
 
-Small on purpose: a node in the middle of many routes has 100,000 of these (performance.md, P8).
+Small on purpose: a node in the middle of many routes has 100,000 of these (docs/performance.md, P8).
 """
 
 from __future__ import annotations

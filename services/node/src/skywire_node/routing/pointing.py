@@ -1,6 +1,6 @@
 """Rules by where they point: what a link that is lost, or a neighbour's route error, is about, without a walk.
 
-A node in the middle of many routes has 100,000 rules, and each link is the way of a share of them (performance, P8).
+A node in the middle of many routes has 100,000 rules (docs/performance.md, P8), and each link carries a share of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What becomes of packets: the four steps of the wiki, on whole buffers, in place (wire.md, Routing rules).
+"""What becomes of packets: looked up, checked, sent on or delivered, whole buffers at a time.
 
 `receive` takes the packets of one record as they lie in the link's buffer, back to back. Packets that go to the same
 link one after the other are handed over as one run, with only their route ids rewritten. A packet's fault is never the
-link's: what has no rule, a lapsed rule, the wrong link or no room ahead is dropped and counted by reason.
+link's: what has no rule, a lapsed rule, the wrong link or no room ahead is dropped and counted by reason
+(docs/wire-format.md, Routing rules).
 
 No I/O, no clock: links are seen through `Outlet`, loops through `deliver`, `now` is monotonic seconds.
 """

@@ -1,4 +1,4 @@
-"""What neighbours say about routes: a dead id on the way back, a teardown on the way on (wire.md, Link 2).
+"""What neighbours say about routes: a dead id on the way back, a teardown on the way on (docs/wire-format.md, Link, 2).
 
 Only the neighbour on the link is heard, and only about rules that point to it (route errors) or that take packets from
 it (teardowns). What it says travels on along the rule, hop by hop, and ends at the edge whose loop it is.

@@ -1,9 +1,11 @@
-"""The routing table: which packets this node accepts, from where, and what becomes of them (wire.md, Routing rules).
+"""The routing table: which packets this node accepts, from where, and what becomes of them.
+
+The layout of a rule stands in docs/wire-format.md, Routing rules.
 
 Theory of operation. A set-up first reserves route ids, then installs rules under them. Both are leases:
 
     reserve ──30 s──▶ gone          install ──30 s without a packet──▶ gone
-       └─install─▶ rule (unused) ─touch─▶ rule (used) ──expiry, or idle limit──▶ gone
+       └─install─▶ rule (unused) ─commit▶ rule (used) ──expiry, or idle limit──▶ gone
                         └──────renew: expiry moves on──────┘
     restore ──60 s without a packet──▶ gone; else as above
 
@@ -11,7 +13,7 @@ What one set-up holds here is one `Setup`, kept under `owner key ‖ set-up id`:
 set-up one after the other never undo each other's work. The schedule orders set-ups by the earliest instant at
 which any of their leases may end; using and renewing only ever move that instant later, so neither touches it.
 
-The router reads `rules` directly, compares `from_transport` and `lapses`, and counts; it calls `touch` for the
+The router reads `rules` directly, compares `from_transport` and `lapses`, and counts; it calls `commit` for the
 first packet of a rule only. Nothing here reads a clock or draws a number: `now` is monotonic seconds, `epoch_now`
 epoch seconds.
 """
@@ -51,8 +53,8 @@ Removed = list[tuple[int, Installed]]
 class RoutingTable:
     """Rules by route id, all leases.
 
-    `known` says whether the node has a transport; `idle_limit` (seconds, None: off) ends used rules that no packet
-    used for so long. Every call is one synchronous step: all of it happens or none.
+    `idle_limit` (seconds, None: off) ends used rules that no packet used for so long. Every call is one synchronous
+    step: all of it happens or none.
     """
 
     def __init__(
@@ -127,8 +129,8 @@ class RoutingTable:
         """Install rules under ids that this set-up reserved, all or none; again is no error.
 
         `edges` are the tags of those who may have them renewed and removed by their ids. An unused rule lapses after
-        30 s. Raises Failure (CONFLICT, ALREADY_EXISTS, UNKNOWN_TRANSPORT,
-        INVALID_ARGUMENT, LIMIT_REACHED); then nothing has changed.
+        30 s. Raises Failure (CONFLICT, ALREADY_EXISTS, UNKNOWN_TRANSPORT, PERMISSION_DENIED, INVALID_ARGUMENT,
+        LIMIT_REACHED); then nothing has changed.
         """
         setup = self._setups.get(owner + setup_id)
         new: list[PlacedRule] = []

@@ -1,1 +1,1 @@
-"""The original's HTTP API (wire.md, HTTP of the transport discovery), beside gRPC in the same process."""
+"""The original's HTTP API (docs/discovery.md), beside gRPC in the same process."""

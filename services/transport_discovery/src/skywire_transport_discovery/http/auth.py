@@ -1,4 +1,4 @@
-"""Signed HTTP requests: SW-Public, SW-Nonce, SW-Sig over body ‖ decimal nonce (wire.md; vectors: `http_auth`).
+"""Signed HTTP requests: SW-Public, SW-Nonce, SW-Sig over body ‖ decimal nonce (docs/wire-format.md, HTTP signatures).
 
 The signature covers neither method nor path; only the nonce, which moves with every answer of 2xx, makes a request good
 once. New clients call gRPC, where the signature covers everything.
