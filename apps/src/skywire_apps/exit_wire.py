@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from skywire_common.errors import DecodeError
-from skywire_common.keys import MAX_PORT
+from skywire_common.keys import MAX_PORT, check_port
 
 from skywire_apps.access import MAX_NAME, literal, plain_name
 
@@ -122,13 +122,6 @@ def check_host(host: str) -> str:
     """Return an address or a name in its usual form; raises DecodeError."""
     address = literal(host)
     return plain_name(host) if address is None else str(address)
-
-
-def check_port(port: int) -> int:
-    """Return the port if it is one; raises DecodeError."""
-    if not 1 <= port <= MAX_PORT:
-        raise DecodeError(f"a port is a number from 1 to {MAX_PORT}, not {port}")
-    return port
 
 
 def _fields(body: bytes) -> dict[str, object]:

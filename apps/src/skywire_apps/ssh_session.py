@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+from skywire_common.app_rules import PASSED_ON
 
 CHUNK = 32 << 10
 # A terminal that its background keeps open is left after so long a silence; after SIGHUP a session may live so long.
 LINGER_S = 1.0
-_ENV_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR")
 _MAX_ENV = 4_096
 # Python ignores these; programs expect them as they are by default.
 _SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
@@ -91,7 +91,7 @@ class Session:
         command = self._process.command
         # A dash before its name makes a login shell.
         words = [self._shell, "-c", command] if command else [f"-{Path(self._shell).name}"]
-        env = {name: os.environ[name] for name in _ENV_KEPT if name in os.environ}
+        env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         env |= {
             name: value
             for name, value in self._process.env.items()

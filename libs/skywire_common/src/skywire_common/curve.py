@@ -16,6 +16,7 @@ import coincurve
 from skywire_common.errors import DecodeError, LocalError
 from skywire_common.keys import MAX_KEY_FILE, PublicKey
 from skywire_common.private_files import check_private
+from skywire_common.short_files import read_short
 
 SECRET_KEY_SIZE = 32
 SIGNATURE_SIZE = 65
@@ -71,13 +72,12 @@ class SecretKey:
 
     @classmethod
     def _read(cls, path: Path) -> SecretKey:
-        with path.open("rb") as file:
-            text = file.read(MAX_KEY_FILE + 1)
+        text = read_short(path, MAX_KEY_FILE)
         if len(text) > MAX_KEY_FILE:
             raise DecodeError(
                 f"a secret key is {2 * SECRET_KEY_SIZE} hex digits, and a file with one has no more lines"
             )
-        return cls.parse(text.decode("ascii", "replace"))
+        return cls.parse(text)
 
     @classmethod
     def is_in(cls, path: Path) -> bool:

@@ -64,7 +64,7 @@ class Addr(NamedTuple):
     def parse(cls, text: str) -> Addr:
         """Read `<66 hex digits>:<port>`; raises DecodeError."""
         key, _, port = text.rpartition(":")
-        if not port.isascii() or not port.isdigit():
+        if not key:
             raise DecodeError(f"an address is KEY:PORT, not {text[:80]!r}")
         return cls(PublicKey.parse(key), parse_port(port))
 

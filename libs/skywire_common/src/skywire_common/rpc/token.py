@@ -16,11 +16,13 @@ from pathlib import Path
 
 from skywire_common.errors import LocalError
 from skywire_common.private_files import check_private, mark_of
+from skywire_common.short_files import read_short
 
 METADATA_KEY = "authorization"
 MIN_TOKEN, MAX_TOKEN = 32, 256
 _TOKEN = re.compile(rf"[!-~]{{{MIN_TOKEN},{MAX_TOKEN}}}", re.ASCII)
 _RANDOM_SIZE = 32
+_LINE_END = 2  # bytes, as some editors end a line
 # A changed file is noticed after so many seconds at most.
 CHECK_S = 1.0
 
@@ -33,10 +35,8 @@ def make() -> str:
 def load(path: Path) -> str:
     """Read a token; raises LocalError if others may read the file or it holds none, OSError if there is none."""
     check_private(path)
-    with path.open("rb") as file:
-        # Whatever the file holds instead is not repeated: it may be another secret.
-        text = file.read(MAX_TOKEN + 2).decode("ascii", "replace").strip()
-    if not _TOKEN.fullmatch(text):
+    # Whatever the file holds instead is not repeated: it may be another secret.
+    if not _TOKEN.fullmatch(text := read_short(path, MAX_TOKEN + _LINE_END)):
         raise LocalError(f"{path}: a token is {MIN_TOKEN} to {MAX_TOKEN} printable characters without blanks")
     return text
 

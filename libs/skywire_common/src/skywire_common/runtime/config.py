@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from skywire_common.curve import SecretKey
 from skywire_common.errors import DecodeError, LocalError, SkywireError
-from skywire_common.keys import PublicKey, parse_port
+from skywire_common.keys import MAX_PORT, PublicKey, parse_port
 from skywire_common.named_keys import FROM_FILE, key_text
+from skywire_common.rpc import sockets
 
 ENVIRONMENT_PREFIX = "SKYWIRE_"
 MAX_FILE_SIZE = 1 << 20
 MAX_GRACE_S = 600.0
-# What the kernel takes for a unix socket's path, with its end.
-MAX_SOCKET_PATH = 107
 # Of replicas of one peer.
 MAX_ADDRESSES = 16
 # How like a wrong key a right one is that may have been meant, from 0 to 1.
@@ -64,12 +64,12 @@ def _key_file(path: Path) -> Path:
 
 def _host_port(value: str) -> str:
     host, _, port = value.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit():
-        raise ValueError("an address is HOST:PORT")
     try:
         parse_port(port)
-    except DecodeError as error:
-        raise ValueError(str(error)) from error
+    except DecodeError:
+        host = ""
+    if not host:
+        raise ValueError(f"an address is HOST:PORT, and a port is a number from 1 to {MAX_PORT}")
     return value
 
 
@@ -95,8 +95,8 @@ def _listen(value: str) -> str:
 
 
 def _socket_path(value: Path) -> Path:
-    if len(str(value).encode()) > MAX_SOCKET_PATH:
-        raise ValueError(f"the path of a unix socket has at most {MAX_SOCKET_PATH} bytes: choose a shorter one")
+    if len(os.fsencode(value)) > sockets.MAX_PATH:
+        raise ValueError(f"the path of a unix socket has at most {sockets.MAX_PATH} bytes: choose a shorter one")
     what = _what(value)
     if what in (_A_DIRECTORY, _A_FILE):
         raise ValueError(f"{value} is {what}, not a socket")
