@@ -70,6 +70,7 @@ class Chaos:
             (2, self.read),
             (1, self.kill_setup),
             (2, self.start_setup),
+            (1, self.freeze_setup),
             (2, self.slow_calls),
             (1, self.discovery),
         ]
@@ -282,6 +283,15 @@ class Chaos:
             if not one.server.process.alive:
                 self.note(f"start {one.name}")
                 one.start()
+            elif one.server.process.frozen:
+                self.note(f"thaw {one.name}")
+                one.server.process.thaw()
+
+    def freeze_setup(self) -> None:
+        one = self.rng.choice(self.world.setups)
+        if one.server.process.alive and not one.server.process.frozen:
+            self.note(f"freeze {one.name}")
+            one.server.process.freeze()
 
     def slow_calls(self) -> None:
         node = self.world.nodes[self.rng.choice(self.names)]

@@ -18,6 +18,7 @@ from sim.clock import Process, VirtualLoop
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
 from skywire_common.rpc import gate
+from skywire_common.rpc.health import Health
 
 R = TypeVar("R", bound=Message)
 
@@ -30,6 +31,7 @@ class Server:
         self.key = key
         self.process: Process
         self.servicer: Any = None
+        self.health = Health()
         self.slow = 0.0  # seconds more than usual before a call is looked at
         self.calls: dict[_Call, None] = {}
 
@@ -138,7 +140,8 @@ class ControlNetwork:
         request = kind()
         request.ParseFromString(sent)
         try:
-            answer = (await getattr(server.servicer, method)(request, None)).SerializeToString()
+            servicer = server.servicer if hasattr(server.servicer, method) else server.health
+            answer = (await getattr(servicer, method)(request, None)).SerializeToString()
         except asyncio.CancelledError:
             return  # the caller gave up, or the process died
         except Failure as failure:

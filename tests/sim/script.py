@@ -13,7 +13,7 @@ in seconds since the world began, and then what the command itself says.
     cut a b, join a b, flap a b  the cable; hole a b, lift a b: one direction, in silence
     delay a b 0.1, rate a b 25000, tamper a b flip 0.1, tamper a b off
     kill b, start b, restart b, freeze b, thaw b, slow b 3
-    setup s1 kill | start | before 3 | after 3     (from now on, counted in its calls)
+    setup s1 kill | start | freeze | thaw | before 3 | after 3     (from now on, counted in its calls)
     discovery away | back, trace on | off
     idle a 60                    a restarts, and from now on ends loops that are idle for so long
     standby a                    apps of this node want a second pair of routes
@@ -178,6 +178,10 @@ class Script:
             self.world.kill_setup(name)
         elif what == "start":
             one.start()
+        elif what == "freeze":
+            one.server.process.freeze()
+        elif what == "thaw":
+            one.server.process.thaw()
         else:
             one.kill_at = (what, one.calls[what] + int(count))
 

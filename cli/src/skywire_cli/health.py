@@ -82,15 +82,8 @@ async def _ask(address: str, service: str, wait: float, tls: object, server_name
 
 
 async def _check(channel: RpcChannel, service: str) -> None:
-    from grpc_health.v1 import health_pb2
+    from skywire_common.rpc.probe import state_of
 
-    answer = await channel.call(
-        "/grpc.health.v1.Health/Check",
-        health_pb2.HealthCheckRequest(service=service),
-        health_pb2.HealthCheckResponse,
-        timeout=TIMEOUT,
-        signed=False,
-    )
-    if answer.status != health_pb2.HealthCheckResponse.SERVING:
-        said = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-        raise CliError(said, f"{service or 'the service'} at {channel.address} says {said}")
+    state = await state_of(channel, service, TIMEOUT)
+    if state != "SERVING":
+        raise CliError(state, f"{service or 'the service'} at {channel.address} says {state}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,6 +19,7 @@ from skywire_common.entries import transport_id
 from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import Addr
 from skywire_common.routes import Hop, PathPair
+from skywire_common.rpc import probe as probe_module
 from skywire_common.rpc.client import RpcChannel
 from skywire_common.rpc.replays import MemoryReplays
 from skywire_common.rpc.server import Access, RpcServer, caller
@@ -175,6 +177,7 @@ async def test_the_next_takes_over_with_the_same_id_and_another_handshake(world:
     await world.create()
     assert first.requests[0].setup_id == second.requests[0].setup_id
     assert first.requests[0].noise_message != second.requests[0].noise_message
+    assert (first.requests[0].attempt, second.requests[0].attempt) == (0, 1)
     first.failure = None
     await world.create()
     assert world.asked() == [1, 2]
@@ -193,6 +196,41 @@ async def test_one_that_is_gone_or_never_answers_is_passed_over(world: World, mo
     world.now += module.STANDS_LAST_SECONDS
     await world.create()
     assert len(second.requests) == 2
+
+
+async def test_a_frozen_one_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRY_SECONDS", 600.0)
+    monkeypatch.setattr(module, "SETUP_SECONDS", 660.0)
+    monkeypatch.setattr(module, "PROBE_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are taken for it, as a kernel does
+        address = "{}:{}".format(*silent.getsockname())
+        frozen = RpcChannel(address, world.played[0].secret.public, INITIATOR)
+        try:
+            world.peers[0].channel = frozen
+            made = await world.create()
+        finally:
+            await frozen.close()
+    assert (made.setup_node, world.asked()) == (world.played[1].secret.public, [0, 1])
+    assert (world.peers[0].failed_at, world.peers[0].asked_at) == (world.now, [])
+
+
+async def test_a_slow_one_that_is_alive_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = asyncio.Event()
+
+    async def state_of(*probe: Any) -> str:
+        state = await probe_module.state_of(*probe)
+        shown.set()
+        return state
+
+    monkeypatch.setattr(module, "PROBE_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr(module, "state_of", state_of)
+    first = world.played[0]
+    first.hang.clear()
+    loop = asyncio.ensure_future(world.create())
+    await shown.wait()
+    first.hang.set()
+    assert ((await loop).setup_node, world.asked()) == (first.secret.public, [1, 0])
 
 
 async def test_one_that_owes_an_answer_stands_behind_those_that_do_not(world: World) -> None:

@@ -57,6 +57,7 @@ class Nodes:
             app_id=step.app_id,
             rules=node_rules_to(step.others),
             edge_salt=request.edge_salt,
+            attempt=request.attempt,
         )
         answer = await self._call(step.node, "ConfirmLoop", message, pb.ConfirmLoopResponse, timeout)
         return Confirmed(answer.noise_message, answer.responder_epoch)

@@ -1,4 +1,4 @@
-"""The plan of a set-up: which node gets which rules, in which order, and what takes it back (control-plane.md).
+"""The plan of a set-up: which node gets which rules, in which order, and what takes it back.
 
 A loop A → M → B has two routes. `r` are route ids, each chosen by the node whose packets it names:
 
@@ -37,7 +37,7 @@ class LoopRequest(NamedTuple):
     """What an initiator asks for. On a reroute `loop_id` is the loop that stays, and there is no Noise message.
 
     setup_id, loop_id: 16 bytes (loop_id empty: a new loop). noise_message: 49 bytes. edge_salt: 16 random bytes.
-    time_to_live: seconds.
+    time_to_live: seconds. attempt: how many setup nodes were asked before with this set-up id.
     """
 
     setup_id: bytes
@@ -51,6 +51,7 @@ class LoopRequest(NamedTuple):
     noise_message: bytes
     edge_salt: bytes
     time_to_live: int = TIME_TO_LIVE
+    attempt: int = 0
 
     def check(self) -> LoopRequest:
         """Return it if it can be planned; raises DecodeError that says what is wrong."""

@@ -49,7 +49,8 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
 
     async def CreateLoop(self, request: pb.CreateLoopRequest, context: Any) -> pb.CreateLoopResponse:  # noqa: N802
         """Install both routes of a new loop and have the responder confirm it."""
-        made = await self._installer.make(_asked(request, b"", request.noise_message, caller(context)))
+        asked = _asked(request, b"", request.noise_message, caller(context))
+        made = await self._installer.make(asked._replace(attempt=request.attempt))
         return pb.CreateLoopResponse(
             initiator_rules=placed_rules_to(made.plan.initiator_rules),
             noise_message=made.confirmed.noise_message,

@@ -185,6 +185,7 @@ class NodeControlService(pb_grpc.NodeControlServicer):
             rules=node_rules_from(request.rules),
             setup_node=setup_node,
             edge_salt=fields.identifier(request.edge_salt, "edge_salt"),
+            attempt=request.attempt,
         )
         if len(offer.noise_message) != (0 if offer.loop_id else NOISE_MESSAGE_SIZE):
             raise DecodeError(f"noise_message has {NOISE_MESSAGE_SIZE} bytes for a new loop and none on a reroute")

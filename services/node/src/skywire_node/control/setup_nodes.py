@@ -6,9 +6,10 @@ none is the setup node's: the next one is asked, and this one stands last for a 
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import structlog
 from google.protobuf.message import Message
@@ -19,6 +20,8 @@ from skywire_common.convert.rules import node_rules_from, node_rules_to, placed_
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import PublicKey
 from skywire_common.rpc.client import RpcChannel
+from skywire_common.rpc.health import WHOLE
+from skywire_common.rpc.probe import state_of
 from skywire_common.rules import AppRule, ForwardRule, NodeRules, PlacedRule
 
 from skywire_node.loops.loop_setup import Made, Routes, Wanted
@@ -26,6 +29,9 @@ from skywire_node.loops.loop_setup import Made, Routes, Wanted
 SETUP_SECONDS = 11.0
 # While there is another setup node to ask. A good one answers within 50 ms, or within 2 s that a hop does not.
 TRY_SECONDS = 5.0
+# One that has not answered for so long is asked whether it is alive; a frozen one is not waited for.
+PROBE_AFTER_SECONDS = 1.0
+PROBE_SECONDS = 1.0
 RENEW_SECONDS = 5.0
 CLOSE_SECONDS = 3.0
 STANDS_LAST_SECONDS = 30.0
@@ -69,7 +75,7 @@ class SetupNodes:
         is asked, because the responder refuses a message that it has seen.
         """
 
-        def request() -> Message:
+        def request(attempt: int) -> Message:
             return pb.CreateLoopRequest(
                 setup_id=wanted.setup_id,
                 initiator=addr_to(wanted.initiator),
@@ -80,6 +86,7 @@ class SetupNodes:
                 noise_message=noise_message(),
                 time_to_live_s=wanted.time_to_live,
                 edge_salt=wanted.edge_salt,
+                attempt=attempt,
             )
 
         answer, peer = await self._ask("CreateLoop", request, pb.CreateLoopResponse, wanted.setup_id, SETUP_SECONDS)
@@ -99,7 +106,7 @@ class SetupNodes:
             edge_salt=wanted.edge_salt,
         )
         answer, peer = await self._ask(
-            "RerouteLoop", lambda: request, pb.RerouteLoopResponse, wanted.setup_id, SETUP_SECONDS
+            "RerouteLoop", lambda _: request, pb.RerouteLoopResponse, wanted.setup_id, SETUP_SECONDS
         )
         return _made(wanted, answer, b"", 0, peer)
 
@@ -112,7 +119,7 @@ class SetupNodes:
         request = pb.RenewLoopRequest(
             setup_id=setup_id, rules=node_rules_to(rules), time_to_live_s=time_to_live, edge_salt=routes.edge_salt
         )
-        answer, _ = await self._ask("RenewLoop", lambda: request, pb.RenewLoopResponse, setup_id, RENEW_SECONDS)
+        answer, _ = await self._ask("RenewLoop", lambda _: request, pb.RenewLoopResponse, setup_id, RENEW_SECONDS)
         return int(answer.expiry)
 
     async def close_loop(
@@ -130,25 +137,32 @@ class SetupNodes:
             reason=reason[:MAX_CAUSE],
             edge_salt=routes.edge_salt,
         )
-        answer, _ = await self._ask("CloseLoop", lambda: request, pb.CloseLoopResponse, routes.setup_id, CLOSE_SECONDS)
+        answer, _ = await self._ask(
+            "CloseLoop", lambda _: request, pb.CloseLoopResponse, routes.setup_id, CLOSE_SECONDS
+        )
         return tuple(PublicKey(key) for key in answer.unreached)
 
     async def _ask(
-        self, method: str, request: Callable[[], Message], answer: type[R], setup_id: bytes, seconds: float
+        self, method: str, request: Callable[[int], Message], answer: type[R], setup_id: bytes, seconds: float
     ) -> tuple[R, PublicKey]:
-        """Ask one setup node after the other within `seconds`; return the answer and whose it is."""
+        """Ask one setup node after the other within `seconds`; return the answer and whose it is.
+
+        `request` makes the message for one, given how many were asked before.
+        """
         ends = self._monotonic() + seconds
         causes: list[str] = []
         peers = self._in_order()
-        for index, peer in enumerate(peers):
+        for before, peer in enumerate(peers):
             left = ends - self._monotonic()
             if left <= 0:
                 break
-            timeout = min(TRY_SECONDS, left) if index + 1 < len(peers) else left
+            last = before + 1 == len(peers)
+            timeout = left if last else min(TRY_SECONDS, left)
             asked_at = self._monotonic()
             peer.asked_at.append(asked_at)
+            call = peer.channel.call(_PACKAGE + method, request(before), answer, timeout=timeout)
             try:
-                answered = await peer.channel.call(_PACKAGE + method, request(), answer, timeout=timeout)
+                answered = await (call if last else _while_alive(peer.channel, call))
             except Failure as failure:
                 if failure.code in _FINAL or (failure.fields.hop_key and failure.code not in _ANOTHER_MAY):
                     raise failure.within(setup_id=setup_id) from failure
@@ -178,6 +192,30 @@ class SetupNodes:
             return max(lately, peer.failed_at or lately), slow
 
         return sorted(self._peers, key=place)
+
+
+async def _while_alive(channel: RpcChannel, call: Coroutine[Any, Any, R]) -> R:
+    """Return what a call returns; raises its Failure, or an earlier one if the peer does not show that it is alive."""
+    calling = asyncio.ensure_future(call)
+    proving = asyncio.ensure_future(_sign_of_life(channel))
+    try:
+        await asyncio.wait((calling, proving), return_when=asyncio.FIRST_COMPLETED)
+        if not calling.done():
+            proving.result()
+        return await calling
+    finally:
+        calling.cancel()
+        proving.cancel()
+        await asyncio.gather(calling, proving, return_exceptions=True)
+
+
+async def _sign_of_life(channel: RpcChannel) -> None:
+    """Wait for PROBE_AFTER_SECONDS, then return once the peer says anything; raises Failure if it does not."""
+    await asyncio.sleep(PROBE_AFTER_SECONDS)
+    try:
+        await state_of(channel, WHOLE, PROBE_SECONDS)
+    except Failure as failure:
+        raise Failure(failure.code, f"it stands still: {failure.cause}", failure.fields) from failure
 
 
 def _check_own(wanted: Wanted, own: dict[int, PlacedRule]) -> None:

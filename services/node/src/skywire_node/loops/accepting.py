@@ -79,8 +79,9 @@ class Accepting:
             raise
         before = self._loops.by_id.get(offer.setup_id)
         if before is not None:
-            # Another setup node has taken the set-up over; what the first one made is no use to anyone.
-            if before.endpoint.heard or before.remote != offer.initiator:
+            # Another setup node has taken the set-up over; what the first one made is no use to anyone, now or later.
+            late = offer.attempt < before.routes.attempt
+            if late or before.endpoint.heard or before.remote != offer.initiator:
                 raise Failure(ErrorCode.ALREADY_EXISTS, "this loop is in use", FailureFields(setup_id=before.loop_id))
             # Its initiator hears nothing of that: loop id and the initiator's route ids live on in the new one.
             self._rules.drop(before.routes)
@@ -124,4 +125,11 @@ class Accepting:
 
 
 def _routes(offer: Offer) -> Routes:
-    return Routes(offer.setup_id, offer.forward_id, offer.app_id, offer.rules, edge_salt=offer.edge_salt)
+    return Routes(
+        offer.setup_id,
+        offer.forward_id,
+        offer.app_id,
+        offer.rules,
+        attempt=offer.attempt,
+        edge_salt=offer.edge_salt,
+    )

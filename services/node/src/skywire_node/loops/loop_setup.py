@@ -33,6 +33,7 @@ class Routes:
     # While the pair stands by, monotonic seconds: since when it is held, and when the other end was last heard over it.
     made_at: float = 0.0
     proved_at: float = 0.0
+    attempt: int = 0  # of the initiator with this set-up id, as its responder knows it
 
 
 class Left:
@@ -89,6 +90,7 @@ class Offer(NamedTuple):
 
     This node's packets leave by the rule `forward_id` and arrive by the rule `app_id`; both are in the table.
     `rules` are those of all other nodes, for closing without the initiator. setup_node is the caller.
+    attempt: how many setup nodes the initiator has asked before this one.
     """
 
     setup_id: bytes
@@ -102,6 +104,7 @@ class Offer(NamedTuple):
     rules: tuple[NodeRules, ...]
     setup_node: PublicKey
     edge_salt: bytes
+    attempt: int = 0
 
 
 class Answer(NamedTuple):
