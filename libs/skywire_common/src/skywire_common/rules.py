@@ -19,8 +19,6 @@ from skywire_common.wire import Reader
 MAX_TIME_TO_LIVE = 24 * 3600  # seconds from the instant that a rule is installed or renewed to its expiry
 APP_TYPE = 0x00
 FORWARD_TYPE = 0x01
-APP_RULE_SIZE = 50
-FORWARD_RULE_SIZE = 29
 
 
 class AppRule(NamedTuple):

@@ -5,7 +5,6 @@ Read from the models themselves, so that `skywire config` and the documentation 
 
 from __future__ import annotations
 
-import os
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,13 +61,6 @@ def shown(loaded: BaseModel, document: Mapping[str, Any], environment: Mapping[s
         value = HIDDEN if row.type == _WORDS[SecretStr] else _at(values, path)
         rows.append(Shown(row.key, value, source, row.unit, row.meaning))
     return rows
-
-
-def overrides(settings: type[BaseModel], environment: Mapping[str, str] | None = None) -> list[str]:
-    """Return the variables of the environment that overrule the file."""
-    found = os.environ if environment is None else environment
-    known = {_variable(name) for name in settings.model_fields}
-    return sorted(name for name in found if any(name.upper() == k or name.upper().startswith(k + "__") for k in known))
 
 
 def _walk(model: type[BaseModel], prefix: str, *, required: bool) -> Iterator[Described]:

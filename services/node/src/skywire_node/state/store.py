@@ -129,11 +129,6 @@ class Store:
         rows = [kept._replace(transport_id=kept.transport_id.bytes) for kept in transports]  # type: ignore[arg-type]
         await self._transact(lambda db: _replace(db, "transports", KeptTransport._fields, rows))
 
-    async def forget_transport(self, transport: UUID) -> None:
-        """Forget a transport and its counts."""
-        statement = "DELETE FROM transports WHERE transport_id = ?"
-        await self._transact(lambda db: db.execute(statement, (transport.bytes,)).close())
-
     async def add_traffic(self, carried: Sequence[CarriedOnDay], *, since: str, most: int) -> None:
         """Add to what transports carried; days before `since`, and the oldest rows above `most`, are forgotten."""
         rows = [row._replace(transport_id=row.transport_id.bytes) for row in carried]  # type: ignore[arg-type]

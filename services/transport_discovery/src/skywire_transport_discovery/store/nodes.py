@@ -30,7 +30,6 @@ _SIGN = 1 << 63
 
 _THESE = nodes.c.key.in_(bindparam("keys", expanding=True))
 _BY_KEY = select(nodes).where(_THESE)
-_ANY_KEY = select(nodes.c.key).where(nodes.c.key == bindparam("key"))
 
 
 def upsert(db: Connection, table: Any) -> sqlite.Insert | postgresql.Insert:
@@ -269,8 +268,3 @@ def page_of_limits(db: Connection, after: bytes, most: int) -> Sequence[Row[byte
 def online_days(db: Connection, key: bytes) -> list[tuple[int, int]]:
     """Return (day, online ms) of a node, oldest first."""
     return [(row.day, row.online_ms) for row in db.execute(_DAYS, {"key": key})]
-
-
-def is_known(db: Connection, key: bytes) -> bool:
-    """Say whether the directory ever heard of the key."""
-    return db.execute(_ANY_KEY, {"key": key}).first() is not None
