@@ -28,7 +28,7 @@ from skywire_common.runtime.config import (
     setting,
 )
 
-from skywire_node.apps.ports import check_configured
+from skywire_node.apps.ports import check_configured, check_distinct
 from skywire_node.apps.restart import RestartPolicy
 from skywire_node.apps.session import BACKLOG, MAX_FRAMES_PER_S, MAX_LOOPS, MAX_QUEUED
 from skywire_node.link import types
@@ -244,11 +244,10 @@ class NodeSettings(ServiceSettings):
     @model_validator(mode="after")
     def _no_two_alike(self) -> Self:
         _check_ports(self)
-        owners: dict[int, str] = {}
-        for app in self.apps:
-            owner = owners.setdefault(app.port, app.app) if app.port else app.app
-            if owner != app.app:
-                raise ValueError(f"apps {owner} and {app.app} both want port {app.port}")
+        try:
+            check_distinct((app.app, app.port) for app in self.apps)
+        except LocalError as error:
+            raise ValueError(str(error)) from error
         for app in self.apps:
             if app.port:
                 _check_reserved(app)

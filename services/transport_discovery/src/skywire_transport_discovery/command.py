@@ -21,9 +21,9 @@ NAME = "skywire-discovery"
 
 async def start(settings: Settings, scope: Scope) -> Ready:
     """Start the discovery, which is loaded now: a migration or a question about its configuration needs less."""
-    from skywire_transport_discovery.service import start
+    from skywire_transport_discovery.service import start as start_discovery
 
-    return await start(settings, scope)
+    return await start_discovery(settings, scope)
 
 
 def main() -> NoReturn:

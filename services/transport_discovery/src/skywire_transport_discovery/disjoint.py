@@ -44,7 +44,12 @@ def disjoint(
     return sorted((path for path in paths if len(path) <= longest), key=len)
 
 
+# The paths so far: `after`, `before` and `first` of `disjoint`.
 Flow = tuple[dict[int, tuple[int, int]], dict[int, int], dict[int, int]]
+# A node, and whether it may be left by any link.
+State = tuple[int, bool]
+# A state, and the link between it and another one.
+Move = tuple[State, int]
 
 
 def _augment(
@@ -52,29 +57,16 @@ def _augment(
 ) -> bool:
     """Find one more path through the residual graph and apply it.
 
-    A state is (node, arrived): a node that carries a path may be entered by a new link only to be left backwards
-    along its path ("in"); having been entered backwards ("out") it may be left by any link.
+    A node that carries a path and is entered by a new link may only be left backwards along its path; one that is
+    entered backwards may be left by any link.
     """
-    after, before, first = flow
-    came: dict[tuple[int, bool], tuple[tuple[int, bool], int]] = {}
-    front = [(source, True)]
+    came: dict[State, Move] = {}
+    front: list[State] = [(source, True)]
     seen = {(source, True)}
     while front and len(seen) < ROUND_NODES:
-        grown: list[tuple[int, bool]] = []
+        grown: list[State] = []
         for state in front:
-            node, free = state
-            moves: list[tuple[tuple[int, bool], int]] = []
-            if node in after and before[node] != source:
-                moves.append(((before[node], True), -1))
-            if free:
-                used = after[node][0] if node in after else -1
-                for link, neighbour in graph.links[node].items():
-                    if link in banned_links or neighbour in barred or neighbour == source or link == used:
-                        continue
-                    if node == source and link in first:
-                        continue
-                    moves.append(((neighbour, neighbour not in after), link))
-            for reached, link in moves:
+            for reached, link in _moves(graph, state, source, barred, banned_links, flow):
                 if reached in seen:
                     continue
                 seen.add(reached)
@@ -87,9 +79,28 @@ def _augment(
     return False
 
 
-def _apply(
-    came: dict[tuple[int, bool], tuple[tuple[int, bool], int]], reached: tuple[int, bool], source: int, flow: Flow
-) -> None:
+def _moves(
+    graph: Graph, state: State, source: int, barred: set[int], banned_links: Container[int], flow: Flow
+) -> list[Move]:
+    """Return the states next to one, each with the link that leads there, -1 for a step backwards along a path."""
+    after, before, first = flow
+    node, free = state
+    moves: list[Move] = []
+    if node in after and before[node] != source:
+        moves.append(((before[node], True), -1))
+    if free:
+        used = after[node][0] if node in after else -1
+        for link, neighbour in graph.links[node].items():
+            if link in banned_links or neighbour in barred or neighbour == source or link == used:
+                continue
+            if node == source and link in first:
+                continue
+            moves.append(((neighbour, neighbour not in after), link))
+    return moves
+
+
+def _apply(came: dict[State, Move], reached: State, source: int, flow: Flow) -> None:
+    """Make the path that `came` leads back along from `reached` part of the flow."""
     after, before, first = flow
     walk: list[tuple[int, int, int]] = []  # (from, link or -1, to), last to first
     state = reached

@@ -25,7 +25,7 @@ def long_path(
     banned_links: Container[int] = frozenset(),
 ) -> Steps | None:
     """Return a simple path of `fewest` to `longest` hops, the shortest such within the budget of steps, or None."""
-    away = _distances(graph, target, longest, banned_nodes, banned_links)
+    away = _Distances(graph, target, longest, banned_nodes, banned_links)
     budget = LONG_STEPS
     for length in range(fewest, longest + 1):
         allowed = graph.limits
@@ -36,7 +36,12 @@ def long_path(
             budget -= 1
             for link, node in stack[-1]:
                 left = length - len(steps) - 1
-                if node in passed or link in banned_links or away(node) > left or (node == target) != (left == 0):
+                if (
+                    node in passed
+                    or link in banned_links
+                    or away.at_least(node) > left
+                    or (node == target) != (left == 0)
+                ):
                     continue
                 if allowed.get(node, NO_LIMIT) < length:
                     continue
@@ -53,7 +58,7 @@ def long_path(
     return None
 
 
-class _distances:  # noqa: N801 - called like the function it is
+class _Distances:
     """A lower bound of each node's hops to the target: exact near it, and one more than the radius beyond."""
 
     def __init__(
@@ -75,5 +80,6 @@ class _distances:  # noqa: N801 - called like the function it is
                 self._beyond = distance + 1
                 return
 
-    def __call__(self, node: int) -> int:
+    def at_least(self, node: int) -> int:
+        """Return the bound of one node."""
         return self._known.get(node, self._beyond)

@@ -40,7 +40,8 @@ class Registry:
     def __init__(self, database: Database, feed: Feed, per_node: int = MAX_TRANSPORTS_PER_NODE) -> None:
         self.database = database
         self.feed = feed
-        self._per_node = per_node
+        # Most transports of one node.
+        self.per_node = per_node
         self._replays = MemoryReplays()
         self._registrations = Grouper("registrations", self._register)
         self._words = Grouper("statuses", self._say)
@@ -113,7 +114,7 @@ class Registry:
 
     async def reconcile(self, own: Own) -> Reconciled:
         """Make the registry agree with a node's whole list of checked entries, for a call that `agree` took along."""
-        done = await self.write(reconcile.reconcile, own, self._per_node)
+        done = await self.write(reconcile.reconcile, own, self.per_node)
         if isinstance(done, Failure):
             raise done
         return done
@@ -124,11 +125,6 @@ class Registry:
             return await self.database.write(work, *args, **kwargs)
         finally:
             self.feed.hint()
-
-    @property
-    def per_node(self) -> int:
-        """Most transports of one node."""
-        return self._per_node
 
     async def close(self) -> None:
         """Wait until everything that was asked for is answered."""
@@ -150,7 +146,7 @@ class Registry:
 
     async def _register(self, asked: list[tuple[Call, Sequence[SignedEntry]]]) -> list[transports.Registered]:
         try:
-            return await self._once(asked, transports.register, self._per_node)
+            return await self._once(asked, transports.register, self.per_node)
         finally:
             self.feed.hint()
 

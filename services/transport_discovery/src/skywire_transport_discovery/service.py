@@ -60,13 +60,13 @@ async def start(settings: Settings, scope: Scope) -> Ready:
     server = RpcServer(secret, ACCESS, replays=registry, registry=collected, connection_age_s=settings.connection_age_s)
     server.add_process(NAME, DISTRIBUTION)
 
-    def told(serving: bool) -> None:
+    def say_serving(serving: bool) -> None:
         server.serving(TRANSPORTS, serving)
         server.serving(NODES, serving)
         # Routes are found in memory; how old the graph is, the answer says.
         server.serving(ROUTES, registry.feed.loaded)
 
-    upkeep = Upkeep(registry, scope.log, told)
+    upkeep = Upkeep(registry, scope.log, say_serving)
     expose(collected, registry, upkeep)
     quotas = Quotas(settings.limits.registrations_per_minute)
     version = importlib.metadata.version(DISTRIBUTION)

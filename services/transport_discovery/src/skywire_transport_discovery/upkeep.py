@@ -22,7 +22,8 @@ LISTEN_RETRY_S = 2.0
 class Upkeep:
     """One replica's state and its tasks. `problem` is empty while the database answers and its schema is right."""
 
-    def __init__(self, registry: Registry, log: FilteringBoundLogger, told: Callable[[bool], None]) -> None:
+    def __init__(self, registry: Registry, log: FilteringBoundLogger, say_serving: Callable[[bool], None]) -> None:
+        """`say_serving` is called with each change of whether this replica serves."""
         self.problem = "starting"
         self.leases_ended = 0
         self.rows_pruned = 0
@@ -31,7 +32,7 @@ class Upkeep:
         self._feed: Feed = registry.feed
         self._database = registry.database
         self._log = log
-        self._told = told
+        self._say_serving = say_serving
         self._tried = asyncio.Event()
 
     async def tried(self) -> None:
@@ -48,7 +49,7 @@ class Upkeep:
                 else:
                     self._log.info("serving", revision=self._feed.ring.revision)
                 self.problem = problem
-                self._told(not problem)
+                self._say_serving(not problem)
             self._tried.set()
             if problem:
                 await asyncio.sleep(RETRY_S)
@@ -88,17 +89,20 @@ class Upkeep:
         while True:
             if not self.problem:
                 try:
-                    while await self._database.read(nodes.any_expired):
-                        ended = await self._registry.write(nodes.sweep)
-                        self.leases_ended += ended
-                        if ended:
-                            self._log.info("leases ended", count=ended)
+                    await self._end_leases()
                 except Failure as failure:
                     # Every sweep writes, so that a database that can only be read is noticed soon.
                     self._unwritable = True
                     self._feed.hint()
                     self._log.warning("cannot end leases", reason=failure.cause)
             await asyncio.sleep(SWEEP_S)
+
+    async def _end_leases(self) -> None:
+        while await self._database.read(nodes.any_expired):
+            ended = await self._registry.write(nodes.sweep)
+            self.leases_ended += ended
+            if ended:
+                self._log.info("leases ended", count=ended)
 
     async def prune(self) -> None:
         """Forget what is old, for ever."""

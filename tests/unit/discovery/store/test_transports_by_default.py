@@ -24,5 +24,5 @@ async def test_transports_per_node_is_bounded_by_default(database: Database) -> 
     assert not isinstance(added, Failure) and len(added) == MAX_TRANSPORTS_PER_NODE
     assert isinstance(refused, Failure) and refused.fields.limit == "transports_per_node"
     registry = Registry(database, Feed(database))
-    assert registry._per_node == Limits().transports_per_node == MAX_TRANSPORTS_PER_NODE
+    assert registry.per_node == Limits().transports_per_node == MAX_TRANSPORTS_PER_NODE
     await registry.close()

@@ -49,11 +49,12 @@ STATUS_OF = {
     ErrorCode.UNAVAILABLE: 503,
     ErrorCode.STOPPING: 503,
 }
-_HEX_KEY = re.compile("0[23][0-9a-f]{64}", re.ASCII)
-_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+# Used with fullmatch: Python's `$` alone lets a line's end through.
+_HEX_KEY = re.compile(models.KEY_PATTERN, re.ASCII)
+_UUID = re.compile(models.ID_PATTERN, re.ASCII)
 
-KeyPath = Annotated[str, Path(pattern="^0[23][0-9a-f]{64}$")]
-IdPath = Annotated[str, Path(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
+KeyPath = Annotated[str, Path(pattern=models.KEY_PATTERN)]
+IdPath = Annotated[str, Path(pattern=models.ID_PATTERN)]
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": models.ErrorText, "description": "Malformed"},

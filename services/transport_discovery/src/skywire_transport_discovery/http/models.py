@@ -8,14 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 MAX_ITEMS = 256
 
-Key = Annotated[str, Field(pattern="^0[23][0-9a-f]{64}$", description="A public key, 33 bytes in hex")]
+KEY_PATTERN = "^0[23][0-9a-f]{64}$"
+ID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+Key = Annotated[str, Field(pattern=KEY_PATTERN, description="A public key, 33 bytes in hex")]
 Signature = Annotated[str, Field(pattern="^[0-9a-f]{130}$", description="r, s, recovery id: 65 bytes in hex")]
 TransportId = Annotated[
     str,
-    Field(
-        pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
-        description="A UUID, computed from edges, type and public",
-    ),
+    Field(pattern=ID_PATTERN, description="A UUID, computed from edges, type and public"),
 ]
 Kind = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]{0,31}$", examples=["tcp", "messaging"])]
 
