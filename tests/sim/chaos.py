@@ -73,6 +73,7 @@ class Chaos:
             (1, self.freeze_setup),
             (2, self.slow_calls),
             (1, self.discovery),
+            (1, self.lose_answers),
         ]
 
     def note(self, what: str) -> None:
@@ -304,6 +305,12 @@ class Chaos:
         self.world.discovery_away = not self.world.discovery_away
         self.note(f"the discovery is {'away' if self.world.discovery_away else 'back'}")
 
+    def lose_answers(self) -> None:
+        network = self.world.network
+        network.answers_lost = self.rng.choice((0.1, 0.5, 1.0)) if not network.answers_lost else 0.0
+        self.unreachable.update(self.names)
+        self.note(f"of {network.answers_lost:.0%} of all calls the answer is lost")
+
     # -- what must hold
 
     def mend(self) -> None:
@@ -314,6 +321,7 @@ class Chaos:
             one.kill_at = None
         self.start_setup()
         world.discovery_away = False
+        world.network.answers_lost = 0.0
         for node in world.nodes.values():
             node.server.slow = 0.0
             if not node.process.alive:

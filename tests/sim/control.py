@@ -62,6 +62,8 @@ class _Call:
     def reply(self, say: Callable[[], None]) -> None:
         """Have the caller hear the answer after its way back."""
         self.server.calls.pop(self, None)
+        if self.network.loses_answer():
+            return
 
         def hear() -> None:
             if not self.answer.done():
@@ -76,8 +78,13 @@ class ControlNetwork:
     def __init__(self, loop: VirtualLoop, rng: random.Random, context: Any) -> None:
         self.loop = loop
         self.observe: Callable[[str, Process, Server, str], None] = lambda when, caller, server, method: None
+        self.answers_lost = 0.0  # the share of answers that do not arrive, of calls that were carried out
         self._rng = rng
         self._context = context
+
+    def loses_answer(self) -> bool:
+        """Say whether an answer gets lost."""
+        return self.answers_lost > 0 and self._rng.random() < self.answers_lost
 
     def later(self, call: Callable[[], None]) -> None:
         """Do something after the way over the network."""
