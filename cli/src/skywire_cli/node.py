@@ -7,6 +7,7 @@ import click
 from skywire_cli.asking import ask, done
 from skywire_cli.failures import Exit
 from skywire_cli.lazy import Lazy, LazyGroup
+from skywire_cli.log_level import LEVELS
 from skywire_cli.output import age, console, json_wanted, print_json, size, table
 from skywire_cli.target import Target, target_options
 
@@ -53,7 +54,7 @@ def summary(target: Target) -> int:
 
 @node.command("log-level")
 @target_options
-@click.argument("level", type=click.Choice(["debug", "info", "warning", "error"]))
+@click.argument("level", type=click.Choice(LEVELS))
 def log_level(target: Target, level: str) -> None:
     """Log from LEVEL up from now on."""
     ask(target, lambda admin: admin.set_log_level(level))

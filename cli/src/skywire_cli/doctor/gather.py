@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from skywire.common.v1 import process_pb2
 from skywire.setup_node.v1 import setup_node_pb2
 from skywire.transport_discovery.v1 import transport_discovery_pb2 as td
+from skywire_common.convert.fields import ID_SIZE
 from skywire_common.curve import SecretKey
 from skywire_common.edge_tags import SALT_SIZE
 from skywire_common.errors import DecodeError, ErrorCode, Failure, LocalError
@@ -38,7 +39,6 @@ MAX_NEIGHBOURS = 16
 # Where to knock if a node listens on every address.
 _EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "[::]": "::1"}  # noqa: S104 - not to bind
 _DISCOVERY = "/skywire.transport_discovery.v1."
-_SETUP_ID_SIZE = 16
 _NO_KEY = "it holds no secret key of 64 hex digits"
 _AWAY = (ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE, ErrorCode.STOPPING, ErrorCode.UNIMPLEMENTED)
 
@@ -215,7 +215,7 @@ async def _reach(setup_node: PeerFact, nodes: Sequence[str], secret: SecretKey) 
     """Have a setup node remove a rule that nobody has from each node: it cannot where it is not let in."""
     rules = [setup_node_pb2.NodeRules(public_key=bytes.fromhex(key), route_ids=[1]) for key in nodes]
     request = setup_node_pb2.CloseLoopRequest(
-        setup_id=os.urandom(_SETUP_ID_SIZE), rules=rules, reason="skywire doctor", edge_salt=os.urandom(SALT_SIZE)
+        setup_id=os.urandom(ID_SIZE), rules=rules, reason="skywire doctor", edge_salt=os.urandom(SALT_SIZE)
     )
     channel = channel_to(setup_node, secret)
     path = "/skywire.setup_node.v1.SetupNode/CloseLoop"

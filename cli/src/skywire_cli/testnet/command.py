@@ -16,6 +16,7 @@ import click
 
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
+from skywire_cli.log_level import LEVELS
 from skywire_cli.nearest import named
 from skywire_cli.output import json_wanted, print_json
 from skywire_cli.target import CONFIG_FILE, directory_option
@@ -58,7 +59,7 @@ testnet.add_command(inflict)
     help="How they are linked.",
 )
 @click.option("--setup-nodes", type=click.IntRange(1, MAX_SETUP_NODES), default=1, show_default=True, help="How many.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option("--log-level", type=click.Choice(LEVELS), default="info")
 @click.option(
     "--app",
     "apps",

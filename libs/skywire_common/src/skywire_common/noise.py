@@ -32,7 +32,6 @@ from skywire_common.keys import PublicKey
 TAG_SIZE = 16
 MAX_MESSAGE = 0xFFFF
 MAX_PLAINTEXT = MAX_MESSAGE - TAG_SIZE
-KK_MESSAGE_SIZE = DH_SIZE + TAG_SIZE
 
 _nonce = struct.Struct("<4xQ").pack
 

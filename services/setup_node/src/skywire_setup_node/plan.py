@@ -20,15 +20,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from skywire_common.edge_tags import SALT_SIZE, edge_tags
+from skywire_common.convert import fields
+from skywire_common.edge_tags import edge_tags
 from skywire_common.errors import DecodeError
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.packet import MAX_ROUTE_ID
 from skywire_common.routes import Path, PathPair, check_path, nodes
 from skywire_common.rules import MAX_TIME_TO_LIVE, AppRule, ForwardRule, NodeRules, PlacedRule
 
-SETUP_ID_SIZE = 16
-NOISE_MESSAGE_SIZE = 49
 TIME_TO_LIVE = 7200
 MIN_TIME_TO_LIVE = 60
 
@@ -55,12 +54,11 @@ class LoopRequest(NamedTuple):
 
     def check(self) -> LoopRequest:
         """Return it if it can be planned; raises DecodeError that says what is wrong."""
-        check_setup_id(self.setup_id)
+        fields.identifier(self.setup_id, "setup_id")
         if self.loop_id:
-            check_setup_id(self.loop_id)
-        if len(self.noise_message) != (0 if self.loop_id else NOISE_MESSAGE_SIZE):
-            raise DecodeError(f"a new loop brings a Noise message of {NOISE_MESSAGE_SIZE} bytes, a reroute none")
-        check_edge_salt(self.edge_salt)
+            fields.identifier(self.loop_id, "loop_id")
+        fields.noise_message(self.noise_message, "noise_message", reroute=bool(self.loop_id))
+        fields.identifier(self.edge_salt, "edge_salt")
         if self.initiator.public_key == self.responder.public_key:
             raise DecodeError("a loop within one node needs no set-up")
         if not 1 <= self.forward_id <= MAX_ROUTE_ID or not 1 <= self.app_id <= MAX_ROUTE_ID:
@@ -128,20 +126,6 @@ class Plan(NamedTuple):
     confirm: Confirm
     initiator_rules: tuple[PlacedRule, ...]
     rules: tuple[NodeRules, ...]
-
-
-def check_setup_id(setup_id: bytes) -> bytes:
-    """Return the id if it has 16 bytes; raises DecodeError."""
-    if len(setup_id) != SETUP_ID_SIZE:
-        raise DecodeError(f"a set-up id has {SETUP_ID_SIZE} bytes, not {len(setup_id)}")
-    return setup_id
-
-
-def check_edge_salt(salt: bytes) -> bytes:
-    """Return the salt if it has 16 bytes; raises DecodeError."""
-    if len(salt) != SALT_SIZE:
-        raise DecodeError(f"edge_salt has {SALT_SIZE} bytes, not {len(salt)}")
-    return salt
 
 
 def check_time_to_live(seconds: int) -> int:

@@ -22,7 +22,7 @@ from skywire_common.rules import NodeRules
 from skywire_setup_node.attempt import STEP_SECONDS, Clock
 from skywire_setup_node.install import Installer
 from skywire_setup_node.nodes import Nodes
-from skywire_setup_node.plan import LoopRequest, check_edge_salt, check_time_to_live
+from skywire_setup_node.plan import LoopRequest, check_time_to_live
 
 SERVICE = "skywire.setup_node.v1.SetupNode"
 MAX_REASON = 512
@@ -74,7 +74,7 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
         setup_id = fields.identifier(request.setup_id, "setup_id")
         nodes = _named(request.rules)
         expiry = int(self._clock.epoch()) + check_time_to_live(request.time_to_live_s)
-        edge = edge_tag(check_edge_salt(request.edge_salt), setup_id, caller(context))
+        edge = edge_tag(fields.identifier(request.edge_salt, "edge_salt"), setup_id, caller(context))
         ends = await asyncio.gather(*(_end(partial(self._renew, setup_id, node, expiry, edge)) for node in nodes))
         for failure in ends:
             if failure is not None:
@@ -88,7 +88,7 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
         nodes = _named(request.rules)
         reason = fields.text(request.reason, MAX_REASON, "reason")
         closer = caller(context)
-        edge = edge_tag(check_edge_salt(request.edge_salt), setup_id, closer)
+        edge = edge_tag(fields.identifier(request.edge_salt, "edge_salt"), setup_id, closer)
         remove = self._nodes.remove
         calls = [partial(remove, node.public_key, setup_id, node.route_ids, edge, STEP_SECONDS) for node in nodes]
         keys = [node.public_key for node in nodes]

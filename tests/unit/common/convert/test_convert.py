@@ -15,7 +15,7 @@ from skywire.common.v1 import common_pb2
 from skywire.setup_node.v1 import setup_node_pb2
 from skywire_common.app_rules import MAX_WORD, check_word, is_word
 from skywire_common.convert import entries, errors, routes, rules
-from skywire_common.convert.fields import MAX_EPOCH_SECONDS
+from skywire_common.convert.fields import MAX_TIME
 from skywire_common.curve import SecretKey
 from skywire_common.entries import MAX_ENTRY_JSON, MAX_TYPE_SIZE, Entry, SignedEntry, signed_entry_from_json
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, Phase
@@ -195,7 +195,7 @@ def test_the_type_of_an_entry_is_bounded() -> None:
 
 def test_times_are_bounded() -> None:
     signed = SignedEntry.unsigned(Entry.between(PublicKey(key(1)), PublicKey(key(2)), "tcp", public=True))
-    for time in (0, MAX_EPOCH_SECONDS):
+    for time in (0, MAX_TIME):
         message = entries.signed_entry_to(signed._replace(registered=time))
         assert entries.signed_entry_from(message).registered == time
     # More than the most does not fit the field.

@@ -53,7 +53,7 @@ def signed_entry_from(message: common_pb2.SignedEntry, name: str = "entry") -> S
     return SignedEntry(
         entry_from(message.entry, f"{name}.entry"),
         (first, second),
-        fields.within(message.registered, 0, fields.MAX_EPOCH_SECONDS, f"{name}.registered"),
+        fields.within(message.registered, 0, fields.MAX_TIME, f"{name}.registered"),
     )
 
 

@@ -53,7 +53,7 @@ def failure_from(detail: common_pb2.ErrorDetail) -> Failure:
         setup_id=_absent_or(detail.setup_id, fields.ID_SIZE, "setup_id"),
         retryable=detail.retryable,
         limit=fields.text(detail.limit, MAX_LIMIT_NAME, "limit"),
-        server_time_ms=fields.within(detail.server_time_ms, 0, fields.MAX_EPOCH_SECONDS, "server_time_ms"),
+        server_time_ms=fields.within(detail.server_time_ms, 0, fields.MAX_TIME, "server_time_ms"),
     )
     return Failure(ErrorCode[detail.code], fields.text(detail.cause, MAX_CAUSE, "cause"), said)
 

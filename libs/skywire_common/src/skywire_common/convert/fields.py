@@ -11,7 +11,10 @@ from skywire_common.keys import PublicKey
 from skywire_common.packet import MAX_ROUTE_ID
 
 ID_SIZE = 16
-MAX_EPOCH_SECONDS = (1 << 63) - 1
+# Of an int64: epoch seconds, or epoch milliseconds where the field's name says so.
+MAX_TIME = (1 << 63) - 1
+# Either message of Noise KK without a payload: an ephemeral key, 33 bytes, and a tag, 16 (docs/wire-format.md, Noise).
+NOISE_MESSAGE_SIZE = 49
 
 T = TypeVar("T", bound=Collection[object])
 
@@ -25,9 +28,16 @@ def public_key(raw: bytes, name: str) -> PublicKey:
 
 
 def identifier(raw: bytes, name: str) -> bytes:
-    """Return a field of 16 bytes, for example a set-up id; raises DecodeError."""
+    """Return a field of 16 bytes, for example a set-up id or a salt; raises DecodeError."""
     if len(raw) != ID_SIZE:
         raise DecodeError(f"{name} has {ID_SIZE} bytes, not {len(raw)}")
+    return raw
+
+
+def noise_message(raw: bytes, name: str, *, reroute: bool) -> bytes:
+    """Return a message of a loop's handshake, 49 bytes for a new loop and none on a reroute; raises DecodeError."""
+    if len(raw) != (0 if reroute else NOISE_MESSAGE_SIZE):
+        raise DecodeError(f"{name} has {NOISE_MESSAGE_SIZE} bytes for a new loop and none on a reroute, not {len(raw)}")
     return raw
 
 

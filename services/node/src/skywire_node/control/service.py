@@ -29,7 +29,6 @@ from skywire_node.loops.loop_setup import Answer, Offer
 from skywire_node.routing.table import MAX_IDS_PER_SETUP, Removed, RoutingTable
 
 SERVICE = "skywire.node.v1.NodeControl"
-NOISE_MESSAGE_SIZE = 49
 MAX_REASON = 512
 MAX_REMEMBERED = 4_096
 # As long as a setup node may try again.
@@ -179,7 +178,7 @@ class NodeControlService(pb_grpc.NodeControlServicer):
             initiator=addr_from(request.initiator, "initiator"),
             responder=addr_from(request.responder, "responder"),
             initiator_epoch=request.initiator_epoch,
-            noise_message=request.noise_message,
+            noise_message=fields.noise_message(request.noise_message, "noise_message", reroute=bool(request.loop_id)),
             forward_id=fields.route_id(request.forward_id, "forward_id"),
             app_id=fields.route_id(request.app_id, "app_id"),
             rules=node_rules_from(request.rules),
@@ -187,8 +186,6 @@ class NodeControlService(pb_grpc.NodeControlServicer):
             edge_salt=fields.identifier(request.edge_salt, "edge_salt"),
             attempt=request.attempt,
         )
-        if len(offer.noise_message) != (0 if offer.loop_id else NOISE_MESSAGE_SIZE):
-            raise DecodeError(f"noise_message has {NOISE_MESSAGE_SIZE} bytes for a new loop and none on a reroute")
         if offer.responder.public_key != self._public_key or offer.initiator.public_key == self._public_key:
             raise DecodeError("responder: this node is not the other edge of that loop")
         self._check_rules(offer)

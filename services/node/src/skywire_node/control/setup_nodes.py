@@ -38,7 +38,6 @@ STANDS_LAST_SECONDS = 30.0
 # It has not failed yet, but whoever asks meanwhile asks another one first; less than what candidates are apart.
 SLOW_SECONDS = 0.25
 MAX_CAUSE = 200
-NOISE_MESSAGE_SIZE = 49
 # Said by a hop, but about the setup node that asked: another one may be welcome there.
 _ANOTHER_MAY = (ErrorCode.PERMISSION_DENIED, ErrorCode.UNAUTHENTICATED, ErrorCode.CLOCK_SKEW)
 # No setup node would see it otherwise.
@@ -243,9 +242,8 @@ def _made(
         own = placed_rules_from(answer.initiator_rules, "initiator_rules")
         rules = node_rules_from(answer.rules)
         _check_own(wanted, {placed.route_id: placed for placed in own})
-        if len(noise_message) != (0 if wanted.loop_id else NOISE_MESSAGE_SIZE):
-            raise DecodeError(f"noise_message has {NOISE_MESSAGE_SIZE} bytes, not {len(noise_message)}")
-        expiry = fields.within(answer.expiry, 1, fields.MAX_EPOCH_SECONDS, "expiry")
+        fields.noise_message(noise_message, "noise_message", reroute=bool(wanted.loop_id))
+        expiry = fields.within(answer.expiry, 1, fields.MAX_TIME, "expiry")
     except DecodeError as error:
         raise Failure(
             ErrorCode.INTERNAL,

@@ -17,6 +17,7 @@ from skywire_common.convert.routes import addr_from, addr_to
 from skywire_common.errors import DecodeError, ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.rpc.server import Access
+from skywire_common.runtime.logging import LEVELS
 
 from skywire_node.owner.messages import app_to, event_to, hop_to, loop_to, over_to, rule_to, traffic_to, transport_to
 from skywire_node.owner.views import AppView, LoopView, StoryView, Summary, TraceView, TrafficView, TransportView
@@ -32,7 +33,6 @@ MAX_NAME = 64
 MAX_ADDRESS = 256
 TRACE_MS = 2_000
 MAX_TRACE_MS = 10_000
-LOG_LEVELS = ("debug", "info", "warning", "error")
 _METHODS = (
     "GetSummary",
     "ListApps",
@@ -119,7 +119,7 @@ class Loops(Protocol):
 
 
 class NodeAdminService(pb_grpc.NodeAdminServicer):
-    """The servicer. `summary` tells what only the node as a whole knows; `set_log_level` takes one of LOG_LEVELS."""
+    """The servicer. `summary` tells what only the node as a whole knows; `set_log_level` takes one of LEVELS."""
 
     def __init__(
         self,
@@ -308,8 +308,8 @@ class NodeAdminService(pb_grpc.NodeAdminServicer):
 
     async def SetLogLevel(self, request: pb.SetLogLevelRequest, context: Any) -> pb.SetLogLevelResponse:  # noqa: N802
         """Change the log level while running."""
-        if request.level not in LOG_LEVELS:
-            raise DecodeError(f"level is one of {', '.join(LOG_LEVELS)}")
+        if request.level not in LEVELS:
+            raise DecodeError(f"level is one of {', '.join(LEVELS)}")
         self._set_log_level(request.level)
         return pb.SetLogLevelResponse()
 
