@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 from sim.ends import End
+from sim.node import Disk
 from sim.tampering import TAMPERINGS
 from sim.world import World
 from skywire_common.errors import ErrorCode, Failure
@@ -67,6 +68,8 @@ class Mishaps:
             (2, self.slow_calls),
             (1, self.discovery),
             (1, self.lose_answers),
+            (1, self.clock_jumps),
+            (1, self.lose_disk),
         ]
 
     def note(self, what: str) -> None:
@@ -284,3 +287,16 @@ class Mishaps:
         network.answers_lost = self.rng.choice((0.1, 0.5, 1.0)) if not network.answers_lost else 0.0
         self.unreachable.update(self.names)
         self.note(f"of {network.answers_lost:.0%} of all calls the answer is lost")
+
+    def clock_jumps(self) -> None:
+        node = self.world.nodes[self.rng.choice(self.names)]
+        seconds = self.rng.choice((-3_600, -60, 60, 3_600))
+        node.skew += seconds
+        self.note(f"the clock of {node.name} jumps by {seconds} s")
+
+    def lose_disk(self) -> None:
+        dead = [node for node in self.world.nodes.values() if not node.process.alive]
+        if dead:
+            node = self.rng.choice(dead)
+            node.disk = Disk()
+            self.note(f"{node.name} gets an empty disk")
