@@ -94,3 +94,19 @@ def test_every_test_that_the_failures_name_exists() -> None:
     tests = DOCS.parent / "tests" / "system"
     missing = {name for name in named if not (DOCS.parent / name if "/" in name else tests / name).is_file()}
     assert not missing
+
+
+def test_every_limit_that_a_failure_may_name_stands_in_the_page_of_errors() -> None:
+    named = re.compile(r'(?:limit=|limit_reached\(|_limit\()"([a-z_]+)"')
+    folders = ("libs", "services", "apps")
+    sources = [path for folder in folders for path in (DOCS.parent / folder).rglob("src/**/*.py")]
+    limits = {limit for path in sources for limit in named.findall(path.read_text())}
+    assert {"rules", "calls", "nonces"} <= limits
+    page = (DOCS / "errors.md").read_text().partition("## Limits")[2]
+    assert not {limit for limit in limits if f"`{limit}`" not in page}
+    files = {path.as_posix(): path.read_text() for path in sources}
+    for file, constants in re.findall(r"(\S+\.py) ((?:`[A-Z_]+`(?:, )?)+)", page):
+        texts = [text for path, text in files.items() if path.endswith("/" + file.partition("/")[2])]
+        for constant in re.findall(r"[A-Z_]+", constants):
+            found = (re.search(rf"^{constant}\b.* = ", text, re.MULTILINE) for text in texts)
+            assert any(found), f"{file} has no {constant}"

@@ -158,7 +158,7 @@ class Store:
             self.put_contact(key, "", Kind.STRANGER)
         elif kind is Kind.STRANGER:
             left = self._count("SELECT count(*) FROM messages WHERE contact = ? AND NOT mine", key)
-            self._check_room("from strangers", MAX_FROM_STRANGER, left)
+            self._check_room("unanswered", MAX_FROM_STRANGER, left)
         return self._insert(key, message, mine=False, state=State.DELIVERED)
 
     def waiting(self, key: str, most: int) -> list[Entry]:
@@ -252,5 +252,6 @@ class Store:
         return int(self._sql.execute(sql, values).fetchone()[0])
 
     def _check_room(self, what: str, most: int, have: int) -> None:
+        """Raise Failure if there are as many as there may be; `what` is part of the limit's name too."""
         if have >= most:
             raise Failure(ErrorCode.LIMIT_REACHED, f"there are {most} {what} already").within(limit=f"chat_{what}")

@@ -1,7 +1,7 @@
 """What travels for a trace of a loop's route: a question, and answers that only its asker reads (docs/wire-format.md).
 
     question   00 ‖ route id 4 ‖ nonce 16 ‖ asker's key 33      54 bytes
-    answer     01 ‖ nonce 16 ‖ salt 16 ‖ sealed                 260 bytes
+    answer     01 ‖ nonce 16 ‖ salt 16 ‖ sealed                 244 bytes
 
     sealed     node key 33 ‖ route id 4 ‖ status 1 ‖ transport in 16 ‖ transport out 16 ‖ held 4 (µs) ‖ queued 4
                ‖ drops 8 ‖ packets 8 ‖ idle 4 (ms) ‖ cover seed 32 ‖ signature 65
