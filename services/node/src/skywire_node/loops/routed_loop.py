@@ -110,6 +110,7 @@ class RoutedLoop:
     _early: list[bytes] = field(default_factory=list)
     _early_end: list[Callable[[LoopReader], None]] = field(default_factory=list)
     _farewell: Failure | None = None  # why the other end closed the loop after all its bytes
+    _refusal: Failure | None = None  # why this end ends the loop, as soon as the initiator can hear it
     _timer: Timer | None = None
     _timer_at: float = 0.0
     _blocked: bool = False
@@ -160,7 +161,11 @@ class RoutedLoop:
         if self.state == "CLOSED":
             return
         if reason is not None and not deliver:
-            self.abort(reason)
+            if self.silent and self._refusal is None:
+                # What is sent now is lost: the initiator does not have its rules yet. Its first packet is answered so.
+                self.state, self._refusal = "CLOSING", reason
+            else:
+                self.abort(reason)
             return
         self.state = "CLOSING"
         self.endpoint.close(self.host.clock(), str(reason or ""))
@@ -177,6 +182,9 @@ class RoutedLoop:
             return
         if self.silent and not (events and isinstance(events[0], Dropped)):
             self.silent = False
+        if self._refusal is not None and not self.silent:
+            self.abort(self._refusal)
+            return
         if not self._open.is_set():
             if self.endpoint.proved_at > self.paused_at:
                 self.resume()

@@ -126,7 +126,11 @@ class OwnersLoops:
         loop = self._local(loop_id) or self._find(loop_id)
         key = loop.local.public_key
         cause = f"the owner of node {key} has closed this loop"
-        loop.close(Failure(ErrorCode.CLOSED, cause, FailureFields(setup_id=loop_id, hop_key=key)))
+        reason = Failure(ErrorCode.CLOSED, cause, FailureFields(setup_id=loop_id, hop_key=key))
+        if isinstance(loop, RoutedLoop):
+            loop.abort(reason)
+        else:
+            loop.close(reason)
 
     async def trace(self, loop_id: bytes, seconds: float, standby: bool) -> TraceView:
         """Ask the hops of a loop's route, and wait so long for the last answer; raises Failure."""
