@@ -15,7 +15,7 @@ RECORDS: list[dict[str, Any]] = [
     {"event": "starting", "level": "info", "timestamp": "T1", "pid": 5},
     {"event": "output", "level": "info", "timestamp": "T2", "app": "chat", "line": "hello you"},
     {"event": "broken", "level": "error", "timestamp": "T3", "exception": "Traceback\n  boom"},
-    {"event": "dial failed", "level": "debug", "timestamp": "T4", "why": "refused"},
+    {"event": "dial failed", "level": "debug", "timestamp": "T4", "reason": "refused"},
 ]
 
 
@@ -36,7 +36,7 @@ def test_a_log_is_written_for_people(capsys: pytest.CaptureFixture[str], log: Pa
     assert lines[0].split() == ["T1", "info", "starting", "pid=5"]
     assert lines[2:5] == ["T3 error   broken", "Traceback", "  boom"]
     assert lines[-1] == "Killed"
-    assert "why=refused" in lines[-2]
+    assert "reason=refused" in lines[-2]
 
 
 def test_what_is_asked_for_is_picked(capsys: pytest.CaptureFixture[str], log: Path) -> None:

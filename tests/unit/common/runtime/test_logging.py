@@ -55,7 +55,7 @@ def test_a_line_says_who_when_what(lines: Lines) -> None:
     (line,) = lines()
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "logger": "router",
+        "part": "router",
         "node": "abc",
         "event": "dropped",
         "level": "warning",
@@ -147,8 +147,8 @@ def test_libraries_log_the_same_way(lines: Lines) -> None:
     standard.getLogger("asyncio").debug("inside")
     standard.getLogger("odd").log(35, "between")
     one, two = lines()
-    assert (one["logger"], one["level"], one["event"]) == ("asyncio", "warning", "slow callback")
-    assert (two["logger"], two["level"]) == ("odd", "warning")
+    assert (one["part"], one["level"], one["event"]) == ("asyncio", "warning", "slow callback")
+    assert (two["part"], two["level"]) == ("odd", "warning")
 
 
 def test_the_debug_lines_of_libraries_stay_out(lines: Lines) -> None:

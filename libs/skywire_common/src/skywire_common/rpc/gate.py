@@ -104,7 +104,7 @@ class Gate(grpc.aio.ServerInterceptor):
         self._streams: set[asyncio.Task[Any]] = set()
         self._ended: set[asyncio.Task[Any]] = set()
         self._stopping = False
-        self._log = structlog.get_logger().bind(logger="rpc")
+        self._log = structlog.get_logger(part="rpc")
 
     async def intercept_service(
         self,

@@ -162,8 +162,8 @@ def _read_key(path: Path) -> bytes:
 
 
 def _log() -> FilteringBoundLogger:
-    """Return the logger: bound now that logging is configured, and loaded now, since a command line never says this."""
+    """Return the logger, which is loaded now: a command line never says this."""
     import structlog
 
-    bound: FilteringBoundLogger = structlog.get_logger().bind(logger="tls")
+    bound: FilteringBoundLogger = structlog.get_logger(part="tls")
     return bound

@@ -74,7 +74,7 @@ class TokenFile:
         # What a command line needs of this module needs no logging.
         import structlog
 
-        log = structlog.get_logger().bind(logger="token", file=str(self._path))
+        log = structlog.get_logger(part="token", file=str(self._path))
         try:
             self._token = load(self._path)
         except (LocalError, OSError) as error:

@@ -79,8 +79,8 @@ def current_level() -> str:
 
 
 def get_logger(name: str, **values: Any) -> FilteringBoundLogger:
-    """Return a bound logger whose lines all say `logger=name` and the given values; keep it, one per object."""
-    return cast(FilteringBoundLogger, structlog.get_logger().bind(logger=name, **values))
+    """Return a logger whose lines all say `part=name` and the given values; keep it, one per object."""
+    return cast(FilteringBoundLogger, structlog.get_logger(part=name, **values))
 
 
 class _Unbreakable:

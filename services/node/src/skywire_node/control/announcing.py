@@ -85,7 +85,7 @@ class Announcer:
                     due = clock() + _about(RECONCILE_SECONDS)
                 again = SOON
             except Failure as failure:
-                log.debug("transports not announced", why=str(failure))
+                log.debug("transports not announced", reason=str(failure))
                 self._changed.update(changed)
                 due, again = clock() + _about(again), min(2 * again, RECONCILE_SECONDS)
 
@@ -114,7 +114,7 @@ class Announcer:
                 taken = self._without_refused(missing, failure)
                 if len(taken) == len(missing):
                     raise
-                log.info("transports not registered", count=len(missing) - len(taken), why=str(failure))
+                log.info("transports not registered", count=len(missing) - len(taken), reason=str(failure))
                 missing = taken
             else:
                 for signed in done:
@@ -191,7 +191,7 @@ class Announcer:
             async with asyncio.timeout(LAST_SECONDS):
                 await self._discovery.update_statuses(up)
         except (Failure, TimeoutError) as error:
-            log.debug("could not say goodbye", why=str(error))
+            log.debug("could not say goodbye", reason=str(error))
 
 
 def _about(seconds: float) -> float:

@@ -28,7 +28,7 @@ class Life:
             with in_place_of(self._path) as draft:
                 draft.write_text(f"{epoch}\n")
         except OSError as error:
-            log.warning("epoch not kept over a restart", why=str(error))
+            log.warning("epoch not kept over a restart", reason=str(error))
         self._kept = epoch
 
     def _read(self) -> int:

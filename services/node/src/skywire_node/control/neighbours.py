@@ -73,7 +73,7 @@ class Neighbours:
             try:
                 listed = await self._discovery.list_transports(self._own)
             except Failure as failure:
-                log.debug("neighbours not asked for yet", why=str(failure))
+                log.debug("neighbours not asked for yet", reason=str(failure))
                 await asyncio.sleep(random.uniform(most / 2, most))
                 most = min(2 * most, LAST_ASKED_AGAIN)
             else:
@@ -117,4 +117,4 @@ class Neighbours:
         try:
             await self._store.keep_transports([kept])
         except Failure as failure:
-            log.error("transport not kept over a restart", transport=str(entry.transport_id), why=str(failure))
+            log.error("transport not kept over a restart", transport=str(entry.transport_id), reason=str(failure))

@@ -135,7 +135,9 @@ class RouteSetUps:
         if known is None:
             raise away.within(phase=Phase.FIND, retryable=True) from away
         age = self._monotonic() - known[0]
-        log.warning("discovery away: using routes found before", remote=remote.short, age_s=round(age), why=str(away))
+        log.warning(
+            "discovery away: using routes found before", remote=remote.short, age_s=round(age), reason=str(away)
+        )
         return known[1]
 
     async def create(self, wanted: Wanted, noise_message: Callable[[], bytes]) -> Made:
@@ -177,7 +179,7 @@ class RouteSetUps:
         try:
             unreached = await self._setup_nodes.close_loop(routes, loop_id, tell, reason)
         except Failure as failure:
-            log.info("rules left to their leases", why=str(failure), **said)
+            log.info("rules left to their leases", reason=str(failure), **said)
         else:
             if unreached:
                 names = [node.short for node in unreached]

@@ -151,7 +151,7 @@ class Transports:
         try:
             return (await self._registry.register([signed], timeout=REGISTER_SECONDS))[0]
         except SkywireError as error:
-            log.warning("transport not registered yet", transport=str(signed.entry.transport_id), why=str(error))
+            log.warning("transport not registered yet", transport=str(signed.entry.transport_id), reason=str(error))
             return signed
 
     # -- dialling
@@ -205,7 +205,7 @@ class Transports:
                 try:
                     await self._dial(transport)
                 except LinkError as error:
-                    log.info("neighbour not met", remote=remote.short, why=str(error))
+                    log.info("neighbour not met", remote=remote.short, reason=str(error))
                     if transport.link is None and not transport.kept and self.all.get(entry.transport_id) is transport:
                         self._forget(transport)
 
@@ -278,7 +278,7 @@ class Transports:
                 try:
                     await self._dial(transport)
                 except LinkError as error:
-                    log.info("dial failed", remote=transport.remote.short, why=str(error))
+                    log.info("dial failed", remote=transport.remote.short, reason=str(error))
                     await asyncio.sleep(random.uniform(0, most))
                     most = min(most * 2, LAST_RETRY)
         finally:
@@ -330,7 +330,7 @@ class Transports:
         transport.link = None
         steady = time.monotonic() - transport.since > STEADY_AFTER
         self._state(transport, "DOWN", reason)
-        log.info("transport down", transport=str(link.transport_id), remote=transport.remote.short, why=reason)
+        log.info("transport down", transport=str(link.transport_id), remote=transport.remote.short, reason=reason)
         self._changed(transport)
         if transport.kept:
             self._retry_later(transport, FIRST_RETRY if steady else 2 * FIRST_RETRY)

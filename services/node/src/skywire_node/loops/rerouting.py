@@ -102,7 +102,7 @@ class Rerouting:
             except Failure as failure:
                 loop.story.note("no other route yet", str(failure), failure.fields.setup_id)
                 setup_id = (failure.fields.setup_id or loop.routes.setup_id).hex()
-                log.info("no other route yet", loop_id=loop.loop_id.hex(), setup_id=setup_id, why=str(failure))
+                log.info("no other route yet", loop_id=loop.loop_id.hex(), setup_id=setup_id, reason=str(failure))
                 if failure.code is ErrorCode.LOOP_ENDED:
                     loop.ended_by(None)  # the other end has every byte and this end's close: only its farewell was lost
                     return
@@ -212,7 +212,7 @@ class Rerouting:
             routes.expiry, routes.lifetime = expiry, expiry - self._epoch_clock()
         except Failure as failure:
             log.warning(
-                "rules not renewed", loop_id=loop.loop_id.hex(), setup_id=routes.setup_id.hex(), why=str(failure)
+                "rules not renewed", loop_id=loop.loop_id.hex(), setup_id=routes.setup_id.hex(), reason=str(failure)
             )
             if failure.code is ErrorCode.ROUTE_LOST and routes is loop.routes:
                 loop.route_lost(str(failure))

@@ -150,7 +150,7 @@ def _say_once(loop: RoutedLoop, failure: Failure, said: str) -> str:
     why = f"{failure.code}: {failure.cause}"
     setup_id = (failure.fields.setup_id or loop.loop_id).hex()
     tell = log.debug if why == said else log.info
-    tell("no standby yet", loop_id=loop.loop_id.hex(), setup_id=setup_id, why=str(failure))
+    tell("no standby yet", loop_id=loop.loop_id.hex(), setup_id=setup_id, reason=str(failure))
     return why
 
 
