@@ -1,6 +1,7 @@
 """Whatever happens: bytes arrive once, in order, or the loop closes with a reason; and nothing is left behind.
 
-SKYWIRE_SIM_SEEDS=N tries N seeds, SKYWIRE_SIM_SEED=S the one seed S, with its story.
+SKYWIRE_SIM_SEEDS=N tries N seeds, SKYWIRE_SIM_SEED=S the one seed S, with its story. What a seed has found becomes a
+script: the seed means something else as soon as another mishap is possible.
 """
 
 from __future__ import annotations
@@ -15,12 +16,6 @@ SEEDS = int(os.environ.get("SKYWIRE_SIM_SEEDS", "100"))
 FIRST = int(os.environ.get("SKYWIRE_SIM_FIRST", "0"))
 ONE = os.environ.get("SKYWIRE_SIM_SEED")
 GROUPS = 10
-# Seeds that once found something, and what.
-FOUND = {
-    1006798: "a thawed node made a call before those that had waited for it",
-    1022496: "an end whose last farewell was lost was told that there is no such loop",
-    3067748: "a restarted node kept rules for hours that no packet used, because they had been asked after",
-}
 
 
 def _try(seed: int) -> None:
@@ -37,11 +32,6 @@ def _try(seed: int) -> None:
 def test_received_equals_sent_or_the_loop_says_why_and_nothing_is_left(group: int) -> None:
     for seed in range(FIRST + group, FIRST + SEEDS, GROUPS):
         _try(seed)
-
-
-@pytest.mark.parametrize("seed", FOUND)
-def test_what_was_found_once_holds(seed: int) -> None:
-    _try(seed)
 
 
 @pytest.mark.skipif(ONE is None, reason="no seed named")

@@ -49,8 +49,7 @@ class SetupNodeService(pb_grpc.SetupNodeServicer):
 
     async def CreateLoop(self, request: pb.CreateLoopRequest, context: Any) -> pb.CreateLoopResponse:  # noqa: N802
         """Install both routes of a new loop and have the responder confirm it."""
-        asked = _asked(request, b"", request.noise_message, caller(context))
-        made = await self._installer.make(asked._replace(attempt=request.attempt))
+        made = await self._installer.make(_asked(request, b"", request.noise_message, caller(context)))
         return pb.CreateLoopResponse(
             initiator_rules=placed_rules_to(made.plan.initiator_rules),
             noise_message=made.confirmed.noise_message,
@@ -132,6 +131,7 @@ def _asked(
         noise_message=noise_message,
         edge_salt=request.edge_salt,
         time_to_live=check_time_to_live(request.time_to_live_s),
+        attempt=request.attempt,
     ).check()
 
 

@@ -93,20 +93,22 @@ class SetupNodes:
 
     async def reroute_loop(self, wanted: Wanted) -> Made:
         """Have new routes made for a loop; raises Failure."""
-        request = pb.RerouteLoopRequest(
-            setup_id=wanted.setup_id,
-            loop_id=wanted.loop_id,
-            initiator=addr_to(wanted.initiator),
-            responder=addr_to(wanted.responder),
-            initiator_epoch=wanted.epoch,
-            routes=path_pair_to(wanted.routes),
-            initiator_ids=pb.InitiatorIds(forward=wanted.forward_id, app=wanted.app_id),
-            time_to_live_s=wanted.time_to_live,
-            edge_salt=wanted.edge_salt,
-        )
-        answer, peer = await self._ask(
-            "RerouteLoop", lambda _: request, pb.RerouteLoopResponse, wanted.setup_id, SETUP_SECONDS
-        )
+
+        def request(attempt: int) -> Message:
+            return pb.RerouteLoopRequest(
+                setup_id=wanted.setup_id,
+                loop_id=wanted.loop_id,
+                initiator=addr_to(wanted.initiator),
+                responder=addr_to(wanted.responder),
+                initiator_epoch=wanted.epoch,
+                routes=path_pair_to(wanted.routes),
+                initiator_ids=pb.InitiatorIds(forward=wanted.forward_id, app=wanted.app_id),
+                time_to_live_s=wanted.time_to_live,
+                edge_salt=wanted.edge_salt,
+                attempt=attempt,
+            )
+
+        answer, peer = await self._ask("RerouteLoop", request, pb.RerouteLoopResponse, wanted.setup_id, SETUP_SECONDS)
         return _made(wanted, answer, b"", 0, peer)
 
     async def renew_loop(self, routes: Routes, rules: Sequence[NodeRules], time_to_live: int = 0) -> int:

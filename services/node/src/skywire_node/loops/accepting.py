@@ -80,12 +80,13 @@ class Accepting:
         before = self._loops.by_id.get(offer.setup_id)
         if before is not None:
             # Another setup node has taken the set-up over; what the first one made is no use to anyone, now or later.
-            late = offer.attempt < before.routes.attempt
-            if late or before.endpoint.heard or before.remote != offer.initiator:
+            if _late(offer, before) or before.endpoint.heard or before.remote != offer.initiator:
                 raise Failure(ErrorCode.ALREADY_EXISTS, "this loop is in use", FailureFields(setup_id=before.loop_id))
             # Its initiator hears nothing of that: loop id and the initiator's route ids live on in the new one.
             self._rules.drop(before.routes)
             before.ended_by(Failure(ErrorCode.LOOP_RESET, "the loop was set up anew"), tell=False)
+        elif self._loops.ended_in_order(offer.setup_id):
+            raise Failure(ErrorCode.LOOP_ENDED, "this loop has ended in order")
         return self._accept(offer)
 
     def _accept(self, offer: Offer) -> bytes:
@@ -121,7 +122,15 @@ class Accepting:
             raise Failure(ErrorCode.LOOP_RESET, "this node has no such loop (any more)")
         if loop.remote_epoch != offer.initiator_epoch:
             raise Failure(ErrorCode.LOOP_RESET, "the loop belongs to an earlier life of its initiator")
+        if _late(offer, loop):
+            raise Failure(ErrorCode.ALREADY_EXISTS, "another setup node has made these routes")
         self._loops.hold(loop, _routes(offer))
+
+
+def _late(offer: Offer, loop: RoutedLoop) -> bool:
+    """Say whether the initiator has asked another setup node since for what is offered, and has got it."""
+    pairs = (loop.routes, *loop.left) if loop.offered is None else (loop.routes, loop.offered, *loop.left)
+    return any(routes.setup_id == offer.setup_id and routes.attempt > offer.attempt for routes in pairs)
 
 
 def _routes(offer: Offer) -> Routes:
