@@ -15,7 +15,7 @@ import click
 
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand
-from skywire_cli.output import json_wanted
+from skywire_cli.output import json_wanted, visible
 from skywire_cli.paths import NamedPath
 from skywire_cli.target import Target, target_options
 
@@ -58,25 +58,28 @@ def chosen(raw: Iterable[str], app: str | None, level: str) -> Iterator[str]:
         record = _record(line)
         if record is None:
             if app is None and line.strip() and _is_text(line):
-                yield line.rstrip("\n")  # not the logger's: the interpreter's last words, perhaps
+                yield visible(line.rstrip("\r\n"))  # not the logger's: the interpreter's last words, perhaps
             continue
         if app is not None and not (record.get("app") == app and "line" in record):
             continue
         if LEVELS.index(record["level"]) >= least if record.get("level") in LEVELS else True:
-            yield line.rstrip("\n") if json_wanted() else str(record["line"]) if app is not None else written(record)
+            yield (
+                line.rstrip("\n") if json_wanted() else visible(record["line"]) if app is not None else written(record)
+            )
 
 
 def written(record: dict[str, Any]) -> str:
     """Write a record on one line: time, level, what, and the rest as name=value; a traceback below it."""
     level = str(record.get("level", ""))
     rest = " ".join(
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+        f"{name}={visible(value) if isinstance(value, str) else json.dumps(value)}"
         for name, value in record.items()
         if name not in _FIRST and name != "exception"
     )
-    head = f"{record.get('timestamp', '')} {click.style(f'{level:7}', fg=_COLOUR.get(level))} {record.get('event', '')}"
+    event = visible(record.get("event", ""))
+    head = f"{record.get('timestamp', '')} {click.style(f'{level:7}', fg=_COLOUR.get(level))} {event}"
     text = f"{head}  {click.style(rest, dim=True)}" if rest else head
-    return f"{text}\n{record['exception']}" if "exception" in record else text
+    return f"{text}\n{visible(record['exception'])}" if "exception" in record else text
 
 
 def _record(line: str) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_cli.asking import ask
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonGroup
-from skywire_cli.output import console, json_wanted, print_json, size, table
+from skywire_cli.output import console, json_wanted, print_json, size, table, visible
 from skywire_cli.target import Target, target_options
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def trace(target: Target, loop_id: str, standby: bool, seconds: float) -> int:
         why = f": {traced.reason}" if traced.reason else ""
         title = f"route of loop {traced.loop_id.hex()[:_ID_SHOWN]}, which is {traced.state}{why}"
         console().print(table(title, columns, [_hop(index, hop) for index, hop in enumerate(answer.hops)]))
-        click.echo("arrived" if answer.arrived else answer.reason)
+        click.echo("arrived" if answer.arrived else visible(answer.reason))
         if answer.forged:
             click.echo(f"answers that were not authentic: {answer.forged}", err=True)
     return Exit.OK if answer.arrived else Exit.CHECK_FAILED

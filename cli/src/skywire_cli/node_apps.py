@@ -95,7 +95,7 @@ def start_app(target: Target, name: str, wait: bool, until_end: bool) -> None:
     app = ask(target, start)
     _show_app(app)
     if pending and app.state == "STOPPED" and app.reason != "exit code 0":
-        hint = f"all that it printed: skywire logs --app {name}"
+        hint = f"all that it printed: skywire logs --app {name}{target.said}"
         raise CliError("APP_FAILED", f"app {name} ended with {app.reason or 'no reason'}", hint)
 
 

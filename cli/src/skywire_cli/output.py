@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Wide enough for two public keys side by side when nobody's terminal limits it.
 _WIDTH_IN_A_PIPE = 220
 _PADDING = re.compile(r" +\n")
+# Reasons, names and printed lines come from apps and nodes of others: they must not steer the terminal that shows them.
+_CONTROLS = {sign: f"\\x{sign:02x}" for sign in (*range(0x20), *range(0x7F, 0xA0)) if sign not in b"\t\n"}
 _JSON_KEY = "skywire.json"
 
 
@@ -52,22 +54,27 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document))
 
 
+def visible(text: object) -> str:
+    """Return text in which control characters but tab and line feed are seen, not obeyed: ESC as `\\x1b`."""
+    return str(text).translate(_CONTROLS)
+
+
 def print_error(error: CliError, as_json: bool) -> None:
     """Print an error to standard error."""
     if as_json:
         click.echo(json.dumps(error.document()), err=True)
         return
-    click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True)
+    click.echo(f"{click.style('error:', fg='red')} {visible(error.message)}", err=True)
     for name, value in error.details.items():
-        click.echo(f"  {name}: {value}", err=True)
+        click.echo(f"  {name}: {visible(value)}", err=True)
     if error.hint:
-        click.echo(f"  hint: {error.hint}", err=True)
+        click.echo(f"  hint: {visible(error.hint)}", err=True)
 
 
 def warn(warnings: Iterable[str]) -> None:
     """Print what may be mistakes to standard error; with --json the document has them."""
     for text in () if json_wanted() else warnings:
-        click.echo(f"{click.style('warning:', fg='yellow')} {text}", err=True)
+        click.echo(f"{click.style('warning:', fg='yellow')} {visible(text)}", err=True)
 
 
 def console() -> Console:
@@ -96,11 +103,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     from rich.markup import escape
     from rich.table import Table
 
-    made = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(title=visible(title), box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
         made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(escape(str(cell)) for cell in row))
+        made.add_row(*(escape(visible(cell)) for cell in row))
     return made
 
 

@@ -13,7 +13,7 @@ from skywire_cli.asking import ask
 from skywire_cli.disk import shortage
 from skywire_cli.failures import Exit
 from skywire_cli.lazy import JsonCommand
-from skywire_cli.output import age, json_wanted, print_json, size
+from skywire_cli.output import age, json_wanted, print_json, size, visible
 from skywire_cli.target import Target, listens, target_options
 
 Row = dict[str, Any]
@@ -94,7 +94,7 @@ def starting(apps: Sequence[Row]) -> list[str]:
 def lines(state: str, reasons: Sequence[str], summary: Row, apps: Sequence[Row]) -> list[str]:
     """Return the screen."""
     screen = [f"{click.style(state, fg=_COLOUR.get(state, 'red'), bold=True)}, up for {age(summary['uptime_s'])}"]
-    screen += [f"  - {reason}" for reason in reasons[:MAX_SHOWN]]
+    screen += [f"  - {visible(reason)}" for reason in reasons[:MAX_SHOWN]]
     if len(reasons) > MAX_SHOWN:
         screen.append(f"  and {len(reasons) - MAX_SHOWN} more: skywire doctor")
     screen += [
@@ -102,7 +102,8 @@ def lines(state: str, reasons: Sequence[str], summary: Row, apps: Sequence[Row])
         f"listens on  links {summary['link_address']}, control {summary['control_address']}",
         f"transports  {summary['transports_up']} up of {summary['transports']}",
         f"apps        {summary['apps_ready']} ready of {summary['apps']}"
-        + "".join(f"; {app['name']} {app['state']}" for app in apps[:MAX_SHOWN]),
+        + "".join(f"; {app['name']} {app['state']}" for app in apps[:MAX_SHOWN])
+        + (f"; and {len(apps) - MAX_SHOWN} more: skywire node apps" if len(apps) > MAX_SHOWN else ""),
         f"loops       {summary['loops']}",
         f"rules       {summary['rules']}, forwarded {summary['packets_forwarded']} packets,"
         f" {size(summary['bytes_forwarded'])}",

@@ -54,6 +54,13 @@ class Target(NamedTuple):
     directory: Path
     remote: Remote | None = None
 
+    @property
+    def said(self) -> str:
+        """Return the options that name the same node in another command, each after a blank."""
+        directory = self.directory if self.directory != DEFAULT_DIRECTORY else None
+        options = (("--socket", self.socket), ("--node", self.number), ("--dir", directory))
+        return "".join(f" {name} {value}" for name, value in options if value is not None)
+
     def place(self) -> tuple[str, str, TlsFiles | None]:
         """Return address, token and TLS of a remote node; raises CliError, also for a token that others could read."""
         from skywire_common.rpc import token

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from skywire_cli.failures import CliError
 from skywire_cli.logs import MAX_LINE
 from skywire_cli.main import run
+from skywire_cli.output import console, print_error, table
 from skywire_cli.top import rated, render
 
 RECORDS: list[dict[str, Any]] = [
@@ -44,6 +46,24 @@ def test_what_is_asked_for_is_picked(capsys: pytest.CaptureFixture[str], log: Pa
     assert [line for line in shown(capsys, log, "--level", "warning") if line.startswith("T3")] == ["T3 error   broken"]
     assert shown(capsys, log, "--lines", "1") == ["Killed"]
     assert json.loads(shown(capsys, log, "--app", "chat", "--json")[0])["line"] == "hello you"
+
+
+def test_what_an_app_or_a_far_node_said_does_not_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "node.log"
+    evil = "go\x1b]0;title\x07 \x1b[2Jaway\r\x9b31m"
+    records: list[dict[str, Any]] = [{"event": "output", "app": "chat", "line": evil}, {"event": evil, "reason": evil}]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records) + "\x1b[31mKilled\n")
+    seen = r"go\x1b]0;title\x07 \x1b[2Jaway\x0d\x9b31m"
+    assert shown(capsys, file, "--app", "chat") == [seen]
+    assert shown(capsys, file)[1].strip() == f"{seen}  reason={seen}"
+    assert shown(capsys, file)[2] == r"\x1b[31mKilled"
+    assert json.loads(shown(capsys, file, "--app", "chat", "--json")[0])["line"] == evil
+    print_error(CliError("CLOSED", evil, evil, {"hop": evil}), as_json=False)
+    assert capsys.readouterr().err.count(seen) == 3
+    console().print(table(evil, ("reason",), [[evil]]))
+    assert capsys.readouterr().out.count(seen) == 2
 
 
 def test_what_is_no_log_neither_hangs_nor_fills_the_screen(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -65,3 +65,4 @@ async def test_it_waits_for_as_long_as_it_is_told(
     assert played.states == []
     said = capsys.readouterr()
     assert ("app chat ended with exit code 3" in said.err) is (code is Exit.CHECK_FAILED)
+    assert (f"skywire logs --app chat --socket {socket}\n" in said.err) is (code is Exit.CHECK_FAILED)

@@ -13,7 +13,7 @@ from skywire.common.v1 import common_pb2
 from skywire.node.v1 import node_admin_pb2 as pb
 from skywire_cli.output import age, counted, size
 from skywire_cli.shown import path, plain, rule
-from skywire_cli.target import Target
+from skywire_cli.target import DEFAULT_DIRECTORY, Target
 from skywire_common.curve import SecretKey
 from skywire_common.keys import Addr
 from skywire_common.rules import AppRule, ForwardRule
@@ -77,6 +77,12 @@ def test_durations_for_people(seconds: float, text: str) -> None:
 
 def test_one_is_no_plural() -> None:
     assert [counted(number, "transport") for number in (0, 1, 2)] == ["0 transports", "1 transport", "2 transports"]
+
+
+def test_a_hint_names_the_node_that_was_asked() -> None:
+    assert Target(None, None, DEFAULT_DIRECTORY).said == ""
+    assert Target(None, 3, DEFAULT_DIRECTORY).said == " --node 3"
+    assert Target(Path("/x.sock"), None, Path("/none")).said == " --socket /x.sock --dir /none"
 
 
 def test_socket_is_what_was_named() -> None:

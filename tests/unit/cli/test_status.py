@@ -11,9 +11,13 @@ from skywire.node.v1 import node_admin_pb2 as pb
 from skywire.node.v1 import node_admin_pb2_grpc as pb_grpc
 from skywire_cli.failures import Exit
 from skywire_cli.main import run
+from skywire_cli.status import MAX_SHOWN
 from skywire_common.curve import SecretKey
 
 REMOTE = SecretKey.generate().public
+
+
+MANY = 11
 
 
 class Played(pb_grpc.NodeAdminServicer):
@@ -22,6 +26,7 @@ class Played(pb_grpc.NodeAdminServicer):
     def __init__(self) -> None:
         self.looks: list[tuple[str, str]] = []
         self.auto_start = True
+        self.more = 0
 
     async def GetSummary(self, request: pb.GetSummaryRequest, context: Any) -> pb.GetSummaryResponse:
         return pb.GetSummaryResponse(state="READY")
@@ -34,7 +39,10 @@ class Played(pb_grpc.NodeAdminServicer):
     async def ListApps(self, request: pb.ListAppsRequest, context: Any) -> pb.ListAppsResponse:
         # The last question of each look.
         state = self.looks.pop(0)[0] if len(self.looks) > 1 else self.looks[0][0]
-        return pb.ListAppsResponse(apps=[pb.App(name="chat", state=state, auto_start=self.auto_start)])
+        return pb.ListAppsResponse(
+            apps=[pb.App(name="chat", state=state, auto_start=self.auto_start)]
+            + [pb.App(name=f"app{number}", state="STOPPED") for number in range(self.more)]
+        )
 
 
 @pytest.fixture
@@ -66,3 +74,12 @@ async def test_what_was_not_there_in_time_is_named(
     assert (await look(socket, capsys))[0] == Exit.OK
     played.auto_start = False
     assert (await look(socket, capsys, "--wait", "30"))[0] == Exit.OK
+
+
+async def test_apps_that_have_no_room_are_counted(
+    played: Played, socket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played.looks, played.more = [("READY", "UP")], MANY
+    await asyncio.to_thread(run, ["status", "--socket", socket])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("apps ")]
+    assert line.endswith(f"; and {1 + MANY - MAX_SHOWN} more: skywire node apps")

@@ -12,7 +12,7 @@ from skywire_common.errors import SkywireError
 from skywire_cli.asking import ask
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonCommand
-from skywire_cli.output import json_wanted, print_json
+from skywire_cli.output import json_wanted, print_json, visible
 from skywire_cli.paths import NamedPath
 from skywire_cli.target import Target, start_line, target_options
 
@@ -109,11 +109,11 @@ def _print(findings: list[Finding], repaired: dict[int, str], facts: Facts) -> N
     for number, finding in enumerate(findings):
         fixed = repaired.get(number)
         mark, colour = ("fixed", "green") if fixed == "" else ("wrong", "red")
-        click.echo(f"{click.style(mark, fg=colour)}  {finding.code}: {finding.what}")
+        click.echo(f"{click.style(mark, fg=colour)}  {finding.code}: {visible(finding.what)}")
         if fixed is None:
             click.echo(f"       repair: {finding.repair}" + ("  (or --fix)" if finding.fix is not None else ""))
         elif fixed:
-            click.echo(f"       not fixed: {fixed}; repair: {finding.repair}")
+            click.echo(f"       not fixed: {visible(fixed)}; repair: {finding.repair}")
     if facts.document is None:
         click.echo("no configuration was read: files, discovery and setup nodes are not looked at (--config)")
     if not findings:

@@ -18,7 +18,7 @@ from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonGroup
 from skywire_cli.log_level import LEVELS
 from skywire_cli.nearest import named
-from skywire_cli.output import json_wanted, print_json
+from skywire_cli.output import json_wanted, print_json, visible
 from skywire_cli.target import CONFIG_FILE, directory_option
 from skywire_cli.testnet.failing.command import failures, inflict, told
 from skywire_cli.testnet.failing.profiles import PROFILES, profile
@@ -135,7 +135,7 @@ def logs(process: str, app: str | None, directory: Path) -> None:
         check_app(app, Path(found.log))
     text = Path(found.log).read_text(errors="replace")
     for line in text.splitlines() if app is None else printed_by(app, text):
-        click.echo(json.dumps(line) if json_wanted() and app is not None else line)
+        click.echo(json.dumps(line) if json_wanted() and app is not None else visible(line))
 
 
 def _no_testnet(directory: Path) -> CliError:

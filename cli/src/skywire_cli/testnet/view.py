@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skywire_cli.output import console, table
+from skywire_cli.output import console, table, visible
 from skywire_cli.testnet.state import Kind, ServiceState, State, Status
 
 if TYPE_CHECKING:
@@ -31,13 +31,15 @@ _COLUMNS = ("process", "state", ">pid", "key", "links", "listens on")
 
 def render(state: State, attached: bool = False) -> Table:
     """Draw the state; an attached one says how to end it."""
+    from rich.markup import escape
+
     failing = f", {state.failure}" if state.failure else ""
     made = table(f"testnet, {state.shape}: {state.status}{failing}", _COLUMNS, ())
     for service in state.services:
         status = f"[{_STYLE[service.status]}]{service.status}[/]"
         made.add_row(
             service.name,
-            f"{status} {service.reason}".rstrip(),
+            f"{status} {escape(visible(service.reason))}".rstrip(),
             str(service.process.pid) if service.process else "",
             service.public_key[:_KEY_SHOWN],
             f"{service.links_up} of {service.links}" if service.kind is Kind.NODE else "",
@@ -84,4 +86,4 @@ class Screen:
 
 def _line(service: ServiceState) -> str:
     links = f", {service.links_up} of {service.links} links up" if service.links and service.links_up else ""
-    return f"{service.name}: {service.status}{links} {service.reason}".rstrip()
+    return f"{service.name}: {service.status}{links} {visible(service.reason)}".rstrip()
