@@ -172,6 +172,21 @@ async def test_snapshots_is_bounded(world: World, monkeypatch: pytest.MonkeyPatc
     assert len(world.setups._snapshots) == 3
 
 
+async def test_a_discovery_that_lost_what_it_knew_is_no_reason_to_give_up(world: World) -> None:
+    emptied = Failure(ErrorCode.UNKNOWN_NODE, "nobody ever registered it", FailureFields(hop_key=A))
+    world.discovery.failure = emptied
+    said = await world.fails(world.setups.find(B))
+    assert (said.code, said.fields.retryable) == (ErrorCode.UNKNOWN_NODE, True)  # this node registers again by itself
+    world.discovery.failure = None
+    known = await world.setups.find(B)
+    world.discovery.failure = emptied
+    assert await world.setups.find(B) == known
+    assert await world.setups.find_apart(B, [], []) == known
+    # That it never heard of the far node is for the caller to know.
+    world.discovery.failure = Failure(ErrorCode.UNKNOWN_NODE, "nobody ever registered it", FailureFields(hop_key=B))
+    assert not (await world.fails(world.setups.find(B))).fields.retryable
+
+
 async def test_routes_whose_first_link_is_down_here_are_left_out(world: World) -> None:
     world.links.discard(pair(A, M, B).forward[0].transport)
     assert await world.setups.find(B) == [pair(A, N, B)]

@@ -30,7 +30,7 @@ class RouteSetUps:
     """`SetUps` over the discovery and the setup nodes of the config.
 
     `has_link` says whether a transport is up here, `direct` which are up to a neighbour, private or public ones. When
-    the discovery is away the last routes it gave are used, and the log says how old they are.
+    the discovery is away, or was emptied, the last routes it gave are used, and the log says how old they are.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class RouteSetUps:
         except Failure as failure:
             if private:
                 return private
-            if failure.code not in _AWAY:
+            if not self._ignorant(failure):
                 raise
             ways = self._remembered(remote, failure)
         else:
@@ -100,10 +100,15 @@ class RouteSetUps:
                 self._own, remote, count=CANDIDATES, avoid_nodes=avoid, avoid_transports=transports
             )
         except Failure as failure:
-            if failure.code not in _AWAY:
+            if not self._ignorant(failure):
                 raise
             ways = self._remembered(remote, failure)
         return self._usable(ways)
+
+    def _ignorant(self, failure: Failure) -> bool:
+        """Say whether the discovery is away, or has lost what it knew: not even this node, which registers, is there."""
+        forgotten = failure.code is ErrorCode.UNKNOWN_NODE and failure.fields.hop_key == self._own
+        return forgotten or failure.code in _AWAY
 
     def _usable(self, ways: Sequence[PathPair]) -> list[PathPair]:
         """Return those whose first and last transport are up here."""
