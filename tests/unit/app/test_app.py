@@ -22,7 +22,7 @@ from skywire_app.pipe import NoNode, descriptors
 from skywire_app.stream import HIGH_WATER, READ_BUFFER
 from skywire_common import appframes as af
 from skywire_common.errors import LocalError
-from skywire_node.apps.session import Limits
+from skywire_node.apps.limits import Limits
 from unit.app.node_side import KEY, REFUSAL, Node
 
 SERVER = Addr(KEY, 10)

@@ -8,7 +8,8 @@ from skywire_common import appframes as af
 from skywire_common.appframes import FrameType
 from skywire_common.errors import Failure
 from skywire_common.keys import Addr, PublicKey
-from skywire_node.apps.session import AppSession, Limits
+from skywire_node.apps.limits import Limits
+from skywire_node.apps.session import AppSession
 from skywire_node.edge import LoopReader
 
 OWN = PublicKey(b"\x02" + bytes(range(32)))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 from skywire_node.apps import orphans
+from skywire_node.apps.limits import Limits
 from skywire_node.apps.pace import Pace
 from skywire_node.apps.run import AppSpec, AppState
-from skywire_node.apps.session import Limits
 from unit.node.app_world import PRELUDE, WIKI_ECHO, World, opened
 
 # Leaves a process in a session of its own, its parent gone, its pipe ends kept; HIDDEN clears its environment as well.

@@ -11,7 +11,8 @@ from skywire_common.appframes import FrameType
 from skywire_common.errors import ErrorCode
 from skywire_common.keys import Addr
 from skywire_common.loop.receiving import RECEIVE_WINDOW
-from skywire_node.apps.session import MAX_SHARE, MAX_WINDOW, State
+from skywire_node.apps.limits import MAX_SHARE, MAX_WINDOW
+from skywire_node.apps.session import State
 from unit.node.app_driver import FAR, OWN, Driver, RecordingLoop, payloads, refusal
 
 INIT = af.encode_init(af.Init("app", "1.0"))

@@ -8,8 +8,9 @@ from skywire_common.appframes import FrameType
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
 from skywire_common.loop.receiving import RECEIVE_WINDOW
+from skywire_node.apps.limits import OVERCOMMIT, Limits
 from skywire_node.apps.loop import MAX_LOOP_QUEUE
-from skywire_node.apps.session import OVERCOMMIT, Limits, State
+from skywire_node.apps.session import State
 from unit.node.app_driver import FAR, OWN, Driver, RecordingLoop, closes, refusal
 
 

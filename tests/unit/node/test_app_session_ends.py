@@ -7,7 +7,8 @@ from skywire_common import appframes as af
 from skywire_common.appframes import FrameType
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
-from skywire_node.apps.session import Limits, State
+from skywire_node.apps.limits import Limits
+from skywire_node.apps.session import State
 from unit.node.app_driver import FAR, OWN, Driver, RecordingLoop, closes, payloads, refusal
 
 GONE = Failure(ErrorCode.LOOP_RESET, "cut")

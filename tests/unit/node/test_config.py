@@ -12,7 +12,7 @@ from skywire_common.curve import SecretKey
 from skywire_common.runtime.config import ConfigError, load
 from skywire_common.runtime.scope import Scope
 from skywire_node import config, node
-from skywire_node.apps import session
+from skywire_node.apps import limits
 from skywire_node.config import NodeSettings
 
 KEYS = [SecretKey.generate() for _ in range(4)]
@@ -186,10 +186,10 @@ def test_lists_are_bounded(tmp_path: Path, document: dict[str, Any], where: str,
 @pytest.mark.parametrize(
     ("name", "most"),
     [
-        ("loops", session.MAX_LOOPS),
-        ("backlog", session.BACKLOG),
-        ("queued_bytes", session.MAX_QUEUED),
-        ("frames_per_second", 10 * session.MAX_FRAMES_PER_S),
+        ("loops", limits.MAX_LOOPS),
+        ("backlog", limits.BACKLOG),
+        ("queued_bytes", limits.MAX_QUEUED),
+        ("frames_per_second", 10 * limits.MAX_FRAMES_PER_S),
     ],
 )
 def test_what_an_app_may_take_is_bounded(tmp_path: Path, document: dict[str, Any], name: str, most: int) -> None:
@@ -202,10 +202,10 @@ def test_what_an_app_may_take_is_bounded(tmp_path: Path, document: dict[str, Any
 
 def test_what_an_app_may_take_is_bounded_without_a_word_about_it() -> None:
     said = config.AppLimits()
-    held = session.Limits()
-    assert (said.loops, said.backlog) == (held.loops, held.backlog) == (session.MAX_LOOPS, session.BACKLOG)
-    assert said.queued_bytes == held.queued == session.MAX_QUEUED
-    assert said.frames_per_second == held.frames_per_s == session.MAX_FRAMES_PER_S
+    held = limits.Limits()
+    assert (said.loops, said.backlog) == (held.loops, held.backlog) == (limits.MAX_LOOPS, limits.BACKLOG)
+    assert said.queued_bytes == held.queued == limits.MAX_QUEUED
+    assert said.frames_per_second == held.frames_per_s == limits.MAX_FRAMES_PER_S
 
 
 def test_two_transports_alike_are_refused(tmp_path: Path, document: dict[str, Any]) -> None:

@@ -28,9 +28,9 @@ from skywire_common.runtime.config import (
     setting,
 )
 
+from skywire_node.apps.limits import BACKLOG, MAX_FRAMES_PER_S, MAX_LOOPS, MAX_QUEUED
 from skywire_node.apps.ports import check_configured, check_distinct
 from skywire_node.apps.restart import RestartPolicy
-from skywire_node.apps.session import BACKLOG, MAX_FRAMES_PER_S, MAX_LOOPS, MAX_QUEUED
 from skywire_node.link import types
 
 MAX_APPS = 256

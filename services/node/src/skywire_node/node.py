@@ -11,6 +11,7 @@ import random
 import secrets
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -30,9 +31,9 @@ from skywire_common.runtime.scope import Scope
 from skywire_common.runtime.service import Ready
 
 from skywire_node.apps.host import AppHost
+from skywire_node.apps.limits import Limits
 from skywire_node.apps.run import AppSpec, AppState
-from skywire_node.apps.session import Limits
-from skywire_node.config import NodeSettings, TransportTypeSettings
+from skywire_node.config import AppSettings, NodeSettings, TransportTypeSettings
 from skywire_node.control import service as control
 from skywire_node.control.announcing import Announcer, LinkRegistry
 from skywire_node.control.discovery import Discovery, Heartbeat, Presence
@@ -77,14 +78,10 @@ class Node:
         found = settings.transport_discovery
         self._channels = [self._channel(found)] if found is not None else []
         self._discovery = Discovery(self._channels[0] if self._channels else None)
-        peers = []
-        for peer in settings.setup_nodes:
-            self._channels.append(self._channel(peer))
-            peers.append(SetupPeer(peer.public_key, self._channels[-1]))
         setups = RouteSetUps(
             secret.public,
             self._discovery,
-            SetupNodes(peers),
+            self._setup_nodes(),
             has_link=lambda transport: transport in self.plane.router.links,
             any_link=lambda: bool(self.plane.router.links),
             spawn=scope.spawn,
@@ -106,13 +103,11 @@ class Node:
         )
         self._rerouting.loops = self.plane.loops
         self._lives = Lives(self.plane.loops, self._epoch_of, scope.spawn)
-        names = {app.app for app in settings.apps if app.standby}
-        ports = {app.port for app in settings.apps if app.standby and app.port}
         Standby(
             self.plane.loops,
             setups,
             scope.spawn,
-            wanted=lambda loop: loop.app in names if loop.initiator else loop.local.port in ports,
+            wanted=_standby_wanted(settings.apps),
             install=self._rerouting.install,
             discard=self._rerouting.discard,
         )
@@ -135,19 +130,7 @@ class Node:
         self.apps = AppHost(
             secret.public,
             self.plane.loops,
-            [
-                AppSpec(
-                    app.app,
-                    app.version,
-                    app.port,
-                    app.auto_start,
-                    app.args,
-                    app.env,
-                    app.restart,
-                    Limits(app.limits.loops, app.limits.backlog, app.limits.queued_bytes, app.limits.frames_per_second),
-                )
-                for app in settings.apps
-            ],
+            [_spec(app) for app in settings.apps],
             self.plane.flow,
             apps_path=settings.apps_path,
             local_path=settings.local_path,
@@ -158,6 +141,13 @@ class Node:
 
     def _channel(self, peer: Peer) -> RpcChannel:
         return RpcChannel(peer.address, peer.public_key, self._secret, tls=peer.tls, server_name=peer.server_name)
+
+    def _setup_nodes(self) -> SetupNodes:
+        peers = []
+        for peer in self._settings.setup_nodes:
+            self._channels.append(self._channel(peer))
+            peers.append(SetupPeer(peer.public_key, self._channels[-1]))
+        return SetupNodes(peers)
 
     def _types(self) -> dict[str, TransportType]:
         """Make the types of transports; grpc can be dialled without being named."""
@@ -335,6 +325,19 @@ class Node:
             ready=lambda: self.summary().state == "READY",
             apps=lambda: Counter(status.state.value for status in self.apps.statuses()),
         )
+
+
+def _standby_wanted(apps: Sequence[AppSettings]) -> Callable[[RoutedLoop], bool]:
+    """Make the question whether a loop is to have a standby: its app's config says so, at either end."""
+    names = {app.app for app in apps if app.standby}
+    ports = {app.port for app in apps if app.standby and app.port}
+    return lambda loop: loop.app in names if loop.initiator else loop.local.port in ports
+
+
+def _spec(app: AppSettings) -> AppSpec:
+    bounds = app.limits
+    limits = Limits(bounds.loops, bounds.backlog, bounds.queued_bytes, bounds.frames_per_second)
+    return AppSpec(app.app, app.version, app.port, app.auto_start, app.args, app.env, app.restart, limits)
 
 
 async def start(settings: NodeSettings, scope: Scope, *, adopts: bool = False) -> Ready:

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from skywire_common.appframes import FrameBuffer
 
+from skywire_node.apps.limits import MAX_FRAMES_PER_S
 from skywire_node.apps.pace import Pace
-from skywire_node.apps.session import MAX_FRAMES_PER_S, AppSession, State
+from skywire_node.apps.session import AppSession, State
 
 # writev takes no more parts at once (IOV_MAX).
 MAX_PARTS = 1_024

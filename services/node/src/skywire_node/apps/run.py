@@ -21,12 +21,13 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
 from structlog.typing import FilteringBoundLogger
 
+from skywire_node.apps.limits import Limits
 from skywire_node.apps.output import Output
 from skywire_node.apps.pipe import AppPipe, Turns
 from skywire_node.apps.ports import Ports
 from skywire_node.apps.process import AppProcess, Exit
 from skywire_node.apps.restart import RestartPolicy
-from skywire_node.apps.session import AppSession, Limits
+from skywire_node.apps.session import AppSession
 from skywire_node.edge import Loop
 
 INIT_TIMEOUT_S = 10.0

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar, Protocol
 
@@ -24,20 +23,10 @@ from skywire_common.appframes import Frame, FrameBuffer, FrameType, LoopAddr
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr
 
+from skywire_node.apps.limits import MAX_SHARE, MAX_WINDOW, OVERCOMMIT, Limits
 from skywire_node.apps.loop import AppLoop, Confirm
 from skywire_node.edge import Loop
 
-MAX_WINDOW = 64
-BACKLOG = 64
-MAX_LOOPS = 1_024
-# What the loops of an app may have waiting for it together is shared among them, but a loop keeps what it was granted
-# while they were fewer until it is read, so in the worst case there are several times as many bytes (1 + ln of the
-# growth, and RECEIVE_WINDOW for each). Over OVERCOMMIT times, somebody broke the rules.
-MAX_QUEUED = 64 << 20
-OVERCOMMIT = 8
-MAX_SHARE = 4 << 20
-# Frames that an app may make in a second; one that makes more is read more slowly.
-MAX_FRAMES_PER_S = 100_000
 TAKE_SIZE = 512 << 10
 
 _RETRYABLE = FailureFields(retryable=True)
@@ -56,18 +45,6 @@ _READY, _CLOSED = State.READY, State.CLOSED
 _ASKS_TO_CONFIRM = FrameType.CONFIRM_LOOP
 # In place of a frame's type: an empty Send that asks for a sign of life.
 _KNOCK = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one app can make the node hold: loops, incoming loops it has not confirmed, bytes that wait for it; and what
-    it can make it do: frames per second.
-    """
-
-    loops: int = MAX_LOOPS
-    backlog: int = BACKLOG
-    queued: int = MAX_QUEUED
-    frames_per_s: int = MAX_FRAMES_PER_S
 
 
 class Shell(Protocol):
