@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 10.0
 _ID_SHOWN, _IDS_SHOWN = 8, 8
+_LISTS = "`skywire node loops` lists those that are open, with --all those that are over too: `skywire loop explain ID`"
 
 
 @click.group(cls=JsonGroup)
@@ -36,7 +37,7 @@ async def find(admin: NodeAdmin, prefix: str) -> pb.Loop:
         return found[0]
     such = f" whose id starts with {prefix}" if prefix else ""
     if not found:
-        raise CliError("NOT_FOUND", f"the node has no loop{such}", "`skywire node loops` lists those that are open")
+        raise CliError("NOT_FOUND", f"the node has no loop{such}", _LISTS)
     ids = ", ".join(item.loop_id.hex()[:_ID_SHOWN] for item in found[:_IDS_SHOWN])
     raise CliError("NOT_FOUND", f"the node has {len(found)} loops{such}", f"name one of them: {ids}")
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from planes import Net, attach
 from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
+from skywire_node.loops.local_loop import LocalLoop
 from skywire_node.loops.stories import FIRST_KEPT, KEPT, MAX_EVENTS, MAX_TEXT, Stories, Story
+from skywire_node.owner.owner import OwnersLoops
 
 KEY = SecretKey.generate().public
 
@@ -98,3 +102,15 @@ async def test_a_dial_that_failed_is_told_too() -> None:
         assert [event.what for event in story.events] == ["set-up", "set-up failed", "failed"]
         assert "PORT_CLOSED" in story.events[-1].text
         assert net.planes[0].loops.stories.find(story.events[0].setup_id.hex()) is story
+
+
+def test_a_loop_within_the_node_has_no_life_to_tell_of_and_says_so() -> None:
+    ours, _ = LocalLoop.pair(Addr(KEY, 50_000), Addr(KEY, 20), b"\xab" * 16)
+    host: Any = SimpleNamespace(local_loops=lambda: [("caller", ours)])
+    loops: Any = SimpleNamespace(stories=Stories(lambda: 0.0))
+    tracing: Any = SimpleNamespace()
+    owners = OwnersLoops(loops, tracing, host)
+    with pytest.raises(Failure, match="within this node"):
+        owners.explain("ABAB")
+    with pytest.raises(Failure, match="remembers no loop"):
+        owners.explain("cdcd")

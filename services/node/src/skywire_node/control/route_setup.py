@@ -106,7 +106,7 @@ class RouteSetUps:
         return self._usable(ways)
 
     def _ignorant(self, failure: Failure) -> bool:
-        """Say whether the discovery is away, or has lost what it knew: not even this node, which registers, is there."""
+        """Say whether the discovery is away, or has lost what it knew: it does not even know this node."""
         forgotten = failure.code is ErrorCode.UNKNOWN_NODE and failure.fields.hop_key == self._own
         return forgotten or failure.code in _AWAY
 

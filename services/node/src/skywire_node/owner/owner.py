@@ -154,7 +154,14 @@ class OwnersLoops:
 
     def explain(self, prefix: str) -> StoryView:
         """Tell the life of a loop by the first digits of its id; raises Failure."""
-        story = self._loops.stories.find(prefix)
+        try:
+            story = self._loops.stories.find(prefix)
+        except Failure:
+            ids = [loop.loop_id.hex() for _, loop in self._host.local_loops()]
+            if prefix and any(one.startswith(prefix.lower()) for one in ids):
+                cause = "this loop is within this node: it has no set-ups and no routes to tell of"
+                raise Failure(ErrorCode.INVALID_ARGUMENT, cause) from None
+            raise
         loop = self._loops.by_id.get(story.loop_id)
         return _story(story)._replace(state=loop.state if loop is not None else story.state)
 
