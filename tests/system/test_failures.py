@@ -134,6 +134,34 @@ async def test_f5_a_setup_node_is_killed_in_the_middle_of_a_set_up_and_the_next_
     await diamond.clean(LEASE + AT_ONCE)
 
 
+async def test_f5_a_frozen_setup_node_is_passed_over_and_spoils_nothing_when_it_wakes(diamond: Bed) -> None:
+    first = diamond.net.setup_nodes[0]
+    for middle in (1, 2):
+        diamond.nodes[middle].pause()
+    try:
+        transfer = diamond.pulse(SOURCE, TARGET, 10_000, 0.02)
+
+        async def reserved() -> bool:
+            return (await diamond.nodes[TARGET].admin.summary()).reservations > 0
+
+        await until(reserved, 5, "a set-up is under way")
+        first.pause()
+    finally:
+        for middle in (1, 2):
+            diamond.nodes[middle].resume()
+    try:
+        async with asyncio.timeout(10):
+            await transfer.until_got(10_000)
+    finally:
+        first.resume()
+    before = (await transfer.got())["received"]
+    await transfer.until_got(before + 500_000)
+    assert (await diamond.loop()).reroutes == 0
+    await transfer.enough()
+    await transfer.arrived()
+    await diamond.clean(LEASE + AT_ONCE)
+
+
 async def test_f6_frozen_hops_are_named_within_3_s_and_what_they_do_late_is_undone(diamond: Bed) -> None:
     for middle in (1, 2):
         diamond.nodes[middle].pause()

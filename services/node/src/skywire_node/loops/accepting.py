@@ -11,6 +11,7 @@ from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import PublicKey
 
 from skywire_node.edge import Listener
+from skywire_node.loops.attempts import Attempts
 from skywire_node.loops.dialling import Opening
 from skywire_node.loops.greeting import Greetings
 from skywire_node.loops.loop_setup import Offer, Routes
@@ -59,19 +60,23 @@ class Accepting:
         self._stories = stories
         self._listener = listener
         self._refused = refused
+        self._attempts = Attempts()
 
     def confirm(self, offer: Offer) -> bytes:
         """Take the loop or its new routes and return Noise message 2, empty for routes.
 
-        Raises Failure (PORT_CLOSED, BACKLOG_FULL, HANDSHAKE_FAILED, REPLAYED, LOOP_RESET, LOOP_ENDED, CONFLICT,
-        LIMIT_REACHED).
+        Raises Failure (PORT_CLOSED, BACKLOG_FULL, HANDSHAKE_FAILED, REPLAYED, ALREADY_EXISTS, LOOP_RESET, LOOP_ENDED,
+        CONFLICT, LIMIT_REACHED).
         """
         if offer.responder.public_key != self._own:
             raise Failure(ErrorCode.INVALID_ARGUMENT, "the responder of this loop is another node")
         self._rules.check(offer)
-        if offer.loop_id:
-            self._confirm_reroute(offer)
-            return b""
+        self._attempts.refuse_late(offer)
+        answer = self._confirm_reroute(offer) if offer.loop_id else self._confirm_new(offer)
+        self._attempts.taken(offer)
+        return answer
+
+    def _confirm_new(self, offer: Offer) -> bytes:
         try:
             self._greetings.refuse_seen(offer)
         except Failure:
@@ -79,14 +84,12 @@ class Accepting:
             raise
         before = self._loops.by_id.get(offer.setup_id)
         if before is not None:
-            # Another setup node has taken the set-up over; what the first one made is no use to anyone, now or later.
-            if _late(offer, before) or before.endpoint.heard or before.remote != offer.initiator:
+            # Another setup node has taken the set-up over; what the first one made is no use to anyone.
+            if before.endpoint.heard or before.remote != offer.initiator:
                 raise Failure(ErrorCode.ALREADY_EXISTS, "this loop is in use", FailureFields(setup_id=before.loop_id))
             # Its initiator hears nothing of that: loop id and the initiator's route ids live on in the new one.
             self._rules.drop(before.routes)
             before.ended_by(Failure(ErrorCode.LOOP_RESET, "the loop was set up anew"), tell=False)
-        elif self._loops.ended_in_order(offer.setup_id):
-            raise Failure(ErrorCode.LOOP_ENDED, "this loop has ended in order")
         return self._accept(offer)
 
     def _accept(self, offer: Offer) -> bytes:
@@ -114,7 +117,7 @@ class Accepting:
         log.info("loop accepted", loop_id=loop.loop_id.hex(), setup_id=loop.loop_id.hex(), remote=str(loop.remote))
         return answer
 
-    def _confirm_reroute(self, offer: Offer) -> None:
+    def _confirm_reroute(self, offer: Offer) -> bytes:
         loop = self._loops.by_id.get(offer.loop_id)
         if loop is None or loop.remote != offer.initiator or loop.local != offer.responder:
             if loop is None and self._loops.ended_in_order(offer.loop_id):
@@ -122,23 +125,9 @@ class Accepting:
             raise Failure(ErrorCode.LOOP_RESET, "this node has no such loop (any more)")
         if loop.remote_epoch != offer.initiator_epoch:
             raise Failure(ErrorCode.LOOP_RESET, "the loop belongs to an earlier life of its initiator")
-        if _late(offer, loop):
-            raise Failure(ErrorCode.ALREADY_EXISTS, "another setup node has made these routes")
         self._loops.hold(loop, _routes(offer))
-
-
-def _late(offer: Offer, loop: RoutedLoop) -> bool:
-    """Say whether the initiator has asked another setup node since for what is offered, and has got it."""
-    pairs = (loop.routes, *loop.left) if loop.offered is None else (loop.routes, loop.offered, *loop.left)
-    return any(routes.setup_id == offer.setup_id and routes.attempt > offer.attempt for routes in pairs)
+        return b""
 
 
 def _routes(offer: Offer) -> Routes:
-    return Routes(
-        offer.setup_id,
-        offer.forward_id,
-        offer.app_id,
-        offer.rules,
-        attempt=offer.attempt,
-        edge_salt=offer.edge_salt,
-    )
+    return Routes(offer.setup_id, offer.forward_id, offer.app_id, offer.rules, edge_salt=offer.edge_salt)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -33,7 +33,6 @@ class Routes:
     # While the pair stands by, monotonic seconds: since when it is held, and when the other end was last heard over it.
     made_at: float = 0.0
     proved_at: float = 0.0
-    attempt: int = 0  # of the initiator with this set-up id, as its responder knows it
 
 
 class Left:
@@ -47,9 +46,6 @@ class Left:
     def add(self, routes: Routes, now: float) -> None:
         """Note that the loop uses this pair no longer."""
         self._pairs = (*self._pairs, (now, routes))[-MAX_LEFT:]
-
-    def __iter__(self) -> Iterator[Routes]:
-        return (routes for _, routes in self._pairs)
 
     def lately(self, now: float) -> list[Routes]:
         """Return those of which rules may be left somewhere that were used and have not lapsed."""
