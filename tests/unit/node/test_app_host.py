@@ -175,6 +175,28 @@ async def test_an_app_that_never_introduces_itself_is_stopped(world: World, monk
     assert host.status("bad").reason == "SIGTERM: app bad did not introduce itself"
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('b"\\x00\\x50\\x00\\x00{"', "did not introduce itself: it has begun a frame and written 5 bytes of 82"),
+        ('b"\\x00"', "did not introduce itself: it has begun a frame and written 1 bytes of it"),
+        ('b"hello, it is me"', "broke the protocol of its pipe: there is no frame of type 0x6c"),
+        ('b"\\x00\\x50\\x03"', "broke the protocol of its pipe: SEND is no frame of an app that is in state INIT"),
+    ],
+)
+async def test_an_app_that_writes_what_is_no_whole_frame_is_told_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, written: str, said: str
+) -> None:
+    whole = "did not" not in said
+    monkeypatch.setattr("skywire_node.apps.run.INIT_TIMEOUT_S", 60.0 if whole else 0.5)
+    monkeypatch.setattr("skywire_node.apps.run.LEAVE_TIMEOUT_S", 0.1)
+    world.bad(f"os.write(4, {written}); time.sleep(60)")
+    host = world.make(AppSpec("bad", "1"))
+    host.start_app("bad")
+    await world.until_state("bad", AppState.STOPPED)
+    assert host.status("bad").reason == f"SIGTERM: app bad {said}"
+
+
 async def test_what_an_app_wrote_before_it_left_arrives(world: World) -> None:
     world.bad(
         """

@@ -118,6 +118,15 @@ class FrameBuffer:
         """Bytes that are not yet a whole frame."""
         return self._end - self._start
 
+    @property
+    def begun(self) -> tuple[int, int] | None:
+        """Type and size of the frame that is not whole yet; None while its first three bytes are not there."""
+        start = self._start
+        if self._end - start < HEADER_SIZE - 1:
+            return None
+        view = self._view
+        return view[start + 2], 2 + (view[start] << 8 | view[start + 1])
+
     def space(self) -> memoryview:
         """Return where to read into, at least one byte long once `next` returned None."""
         if self._start:

@@ -78,6 +78,14 @@ class AppPipe:
         if self._late is None and self._to_app >= 0:
             self._late = self._loop.call_later(LATE_ANSWER_S, self._no_longer)
 
+    @property
+    def unfinished(self) -> str:
+        """Say what the app has begun to write, if it is not a whole frame; empty if there is nothing."""
+        begun, have = self._buffer.begun, self._buffer.pending
+        if not have:
+            return ""
+        return f"it has begun a frame and written {have} bytes of {begun[1] if begun is not None else 'it'}"
+
     def drain(self) -> None:
         """Read what an ended app has left in the pipe."""
         while self._reading and self._read():

@@ -202,7 +202,8 @@ class AppRun:
     # What happens to the process.
 
     def _no_init(self) -> None:
-        self.stop(Failure(ErrorCode.DEADLINE, f"app {self.spec.app} did not introduce itself"))
+        began = f": {self._pipe.unfinished}" if self._pipe.unfinished else ""
+        self.stop(Failure(ErrorCode.DEADLINE, f"app {self.spec.app} did not introduce itself{began}"))
 
     def _pipe_ended(self) -> None:
         if self.state is AppState.STOPPING:

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import ClassVar, Protocol
 
 from skywire_common import appframes
-from skywire_common.appframes import Frame, FrameBuffer, FrameType, LoopAddr
+from skywire_common.appframes import FrameBuffer, FrameType, LoopAddr
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr
 
@@ -108,9 +108,13 @@ class AppSession:
                 self.frames += 1
                 handler = self._handlers.get(frame.type)
                 if handler is None:
-                    raise DecodeError(self._out_of_place(frame))
+                    raise DecodeError(self._out_of_place(frame.type))
                 handler(self, request_id, frame.body)
                 request_id = appframes.NO_ID
+            # What is no frame, text for example, may seem to begin one of 64 KiB: its rest would be waited for in vain.
+            begun = buffer.begun
+            if begun is not None and self.state is not _CLOSED and begun[0] not in self._handlers:
+                raise DecodeError(self._out_of_place(begun[0]))
         except DecodeError as error:
             self._replies.append(appframes.failure(request_id, str(Failure(ErrorCode.INVALID_ARGUMENT, str(error)))))
             self.close(Failure(ErrorCode.LOOP_RESET, f"app {self.name} broke the protocol of its pipe: {error}"))
@@ -362,11 +366,11 @@ class AppSession:
         if self._open > appframes.REQUEST_IDS:
             raise DecodeError(f"more than {appframes.REQUEST_IDS} requests without waiting for their answers")
 
-    def _out_of_place(self, frame: Frame) -> str:
+    def _out_of_place(self, kind: int) -> str:
         try:
-            name = FrameType(frame.type).name
+            name = FrameType(kind).name
         except ValueError:
-            return f"there is no frame of type {frame.type:#04x}"
+            return f"there is no frame of type {kind:#04x}"
         return f"{name} is no frame of an app that is in state {self.state.value}"
 
     def _too_many(self) -> Failure:
