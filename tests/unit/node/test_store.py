@@ -72,6 +72,16 @@ async def test_rules_come_back(tmp_path: Path) -> None:
     assert after.rules[used].owner == REMOTE
 
 
+async def test_rules_that_lapsed_while_the_node_was_away_leave_the_disk(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    await store.keep_rules(table_with(3), NOW, EPOCH)
+    later = RoutingTable(lambda _: True)
+    assert later.restore(await store.load_rules(), NOW, EPOCH + 60) == 0
+    await store.keep_rules(later, NOW, EPOCH + 60)
+    assert await store.load_rules() == []
+    await store.close()
+
+
 async def test_what_could_not_be_written_is_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = await Store.open(tmp_path)
     table = table_with(3)

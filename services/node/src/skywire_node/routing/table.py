@@ -312,8 +312,10 @@ class RoutingTable:
         Each has to be used again within RESTORED_SECONDS: its loop may have ended meanwhile and told nobody here.
         """
         unused = now + min(RESTORED_SECONDS, self.idle_limit or inf)
+        left_out = set()
         for row in kept:
             if row.lapses <= epoch_now or row.route_id in self.rules or len(self.rules) >= self._max_rules:
+                left_out.add(row.route_id)
                 continue
             key = row.owner + row.setup_id
             setup = self._setups.get(key)
@@ -329,7 +331,7 @@ class RoutingTable:
             rule.packets, rule.bytes = row.packets, row.bytes
             setup.due = min(setup.due, self._dies(row.route_id, setup) or now)
         self._schedule.begin(self._setups.values())
-        self._changed = set()
+        self._changed = left_out  # whoever kept them need not any more
         return len(self.rules)
 
     def _check_edge(self, setup_id: bytes, ids: Iterable[int], edge: bytes | None) -> None:
