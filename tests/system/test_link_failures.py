@@ -91,6 +91,8 @@ async def test_f13_a_second_node_with_the_same_key_is_refused_and_the_first_one_
 
         await until(refused, 15, "the second one is refused")
         await until(ended, 15, "the second one ends")
+        assert "give this one a key of its own" in twin.log
+        assert "Traceback" not in twin.log
     finally:
         await twin.kill()
     assert first.pid == pid and (await first.admin.summary()).state == "READY"

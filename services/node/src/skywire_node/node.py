@@ -262,7 +262,8 @@ class Node:
         except Failure as failure:
             if failure.code is not ErrorCode.DUPLICATE_IDENTITY:
                 raise
-            self._scope.fail("this key is in use by another node", failure)
+            what = "this key is in use by another node: stop that one, or give this one a key of its own"
+            self._scope.fail(what, failure, expected=True)
 
     def _route_lost(self, loop: RoutedLoop, reason: str) -> None:
         self._rerouting.lost(loop, reason)

@@ -70,10 +70,13 @@ class Scope:
             self.log.info("stopping", reason=reason)
             self.stopping.set()
 
-    def fail(self, what: str, error: BaseException) -> None:
-        """End the service because of an error that nobody handled; its exit code will be 1."""
+    def fail(self, what: str, error: BaseException, *, expected: bool = False) -> None:
+        """End the service because of an error; its exit code will be 1. The traceback is told of one that is a bug."""
         self.failed = True
-        self.log.critical(what, exc_info=error)
+        if expected:
+            self.log.critical(what, reason=str(error))
+        else:
+            self.log.critical(what, exc_info=error)
         self.stopping.set()
 
     async def close(self) -> None:
