@@ -19,7 +19,7 @@ _COMMANDS = {
     "completion": Lazy("skywire_cli.completion", "completion", "Have a shell complete this command's words."),
     "config": Lazy("skywire_cli.config", "config", "Make, check and show the configuration of a service."),
     "demo": Lazy("skywire_cli.demo.command", "demo", "Four nodes, a file and 1,000 pings through them, checked."),
-    "discovery": Lazy("skywire_cli.discovery", "discovery", "Look into the transport discovery and look after it."),
+    "discovery": Lazy("skywire_cli.discovery", "discovery", "Show what the transport discovery knows, and how it is."),
     "doctor": Lazy("skywire_cli.doctor.command", "doctor", "Find what is wrong with a node, and repair it."),
     "health": Lazy("skywire_cli.health", "health", "Ask a service over gRPC whether it serves."),
     "identities": Lazy("skywire_cli.identities", "identities", "Make the keys of a whole deployment."),

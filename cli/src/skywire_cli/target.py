@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+from skywire_common.errors import DecodeError
+from skywire_common.keys import parse_host_port
 
 from skywire_cli import units
 from skywire_cli.failures import CliError
@@ -33,7 +35,6 @@ CONFIG_FILE = "config.json"
 DEFAULT_DIRECTORY = Path("skywire-testnet")
 
 _PROBE_S = 1.0
-_MAX_PORT = 65_535
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -183,9 +184,10 @@ def listens(socket: Path) -> bool:
 
 def check_address(text: str) -> None:
     """Raise click.BadParameter unless a text is HOST:PORT."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) <= _MAX_PORT:
-        raise click.BadParameter(f"{text} is no HOST:PORT with a port from 1 to {_MAX_PORT}")
+    try:
+        parse_host_port(text)
+    except DecodeError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def home() -> Path:

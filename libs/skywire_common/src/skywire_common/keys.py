@@ -1,4 +1,4 @@
-"""Public keys as values (docs/wire-format.md, Keys and signatures), and the addresses made of them.
+"""Public keys as values (docs/wire-format.md, Keys and signatures), the addresses made of them, and ports.
 
 The curve itself is in `curve`: so an app's SDK does not load the curve's library.
 """
@@ -75,6 +75,14 @@ def parse_port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > MAX_PORT_DIGITS:
         raise DecodeError(f"a port is a number from 1 to {MAX_PORT}, not {text[:80]!r}")
     return check_port(int(text))
+
+
+def parse_host_port(text: str) -> tuple[str, int]:
+    """Read HOST:PORT of the network, the host as it is written and not empty; raises DecodeError."""
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise DecodeError(f"an address is HOST:PORT, not {text[:80]!r}")
+    return host, parse_port(port)
 
 
 def check_port(port: int) -> int:

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from skywire_common.curve import SecretKey
 from skywire_common.errors import DecodeError, LocalError, SkywireError
-from skywire_common.keys import MAX_PORT, PublicKey, parse_port
+from skywire_common.keys import MAX_PORT, PublicKey, parse_host_port
 from skywire_common.named_keys import FROM_FILE, key_text
 from skywire_common.rpc import sockets
 
@@ -63,13 +63,10 @@ def _key_file(path: Path) -> Path:
 
 
 def _host_port(value: str) -> str:
-    host, _, port = value.rpartition(":")
     try:
-        parse_port(port)
+        parse_host_port(value)
     except DecodeError:
-        host = ""
-    if not host:
-        raise ValueError(f"an address is HOST:PORT, and a port is a number from 1 to {MAX_PORT}")
+        raise ValueError(f"an address is HOST:PORT, and a port is a number from 1 to {MAX_PORT}") from None
     return value
 
 
