@@ -12,7 +12,7 @@ from skywire_common.keys import PublicKey
 
 from skywire_cli.failures import CliError
 from skywire_cli.output import console, json_wanted, print_json, table
-from skywire_cli.target import Target, listening, listens, not_running
+from skywire_cli.target import Target, listening, listens, not_running, silent
 from skywire_cli.testnet.names import node_number
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def ask(target: Target, question: Callable[[NodeAdmin], Awaitable[_Answer]]) -> 
             except Failure as failure:
                 if socket is not None and failure.code is ErrorCode.UNAVAILABLE and not listens(socket):
                     raise not_running(target) from failure  # it has ended meanwhile
+                if socket is not None and failure.cause.startswith(f"unix:{socket} "):
+                    raise silent(target) from failure
                 raise
 
     return asyncio.run(run())

@@ -141,6 +141,13 @@ def not_running(target: Target) -> CliError:
     return CliError("UNAVAILABLE", message, hint)
 
 
+def silent(target: Target) -> CliError:
+    """Return the error for a node that listens on its socket and does not answer."""
+    message = f"the node at {target.admin_socket()} listens, and does not answer"
+    hint = f"it is frozen or very busy: `skywire logs{target.said}` shows its last words; start it anew"
+    return CliError("DEADLINE", message, hint)
+
+
 def no_discovery() -> CliError:
     """Return the error for a discovery that nobody named."""
     hint = f"name its address: --discovery HOST:PORT, or {DISCOVERY_VARIABLE}; a testnet's is found by --dir"

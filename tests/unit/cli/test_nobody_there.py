@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 from skywire_cli import units
+from skywire_cli.admin import NodeAdmin
+from skywire_cli.asking import ask
+from skywire_cli.failures import CliError
 from skywire_cli.install_service import Unit, render
 from skywire_cli.main import run
-from skywire_cli.target import Target, start_line
+from skywire_cli.target import DEFAULT_DIRECTORY, Target, start_line
+from skywire_common.errors import ErrorCode, Failure, FailureFields
 
 COMMANDS = (["status"], ["node", "apps"], ["node", "loops"], ["top", "--count", "1"], ["loop", "trace"])
 
@@ -90,3 +95,24 @@ def test_an_address_where_nobody_listens(capsys: pytest.CaptureFixture[str]) -> 
     status, code, message, hint = refused(capsys, ["discovery", "nodes", "--discovery", "127.0.0.1:9"])
     assert (status, code) == (3, "UNAVAILABLE")
     assert "127.0.0.1:9" in message and "testnet" not in hint
+
+
+@pytest.mark.parametrize("said", ["cannot be reached: connection attempt timed out", "has not answered in time"])
+def test_a_node_that_listens_and_does_not_answer_is_not_called_away(said: str, short_path: Path) -> None:
+    target = Target(short_path / "a.sock", None, DEFAULT_DIRECTORY)
+
+    async def question(admin: NodeAdmin) -> None:
+        raise Failure(ErrorCode.UNAVAILABLE, f"unix:{target.socket} {said}", FailureFields(retryable=True))
+
+    async def another(admin: NodeAdmin) -> None:
+        raise Failure(ErrorCode.UNAVAILABLE, "the app's disk is away")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(target.socket))
+        listener.listen()
+        with pytest.raises(CliError, match="listens, and does not answer") as caught:
+            ask(target, question)
+        with pytest.raises(Failure, match="disk"):  # what the node itself says stays as it is
+            ask(target, another)
+    assert caught.value.code == "DEADLINE"
+    assert f"skywire logs --socket {target.socket}" in caught.value.hint
