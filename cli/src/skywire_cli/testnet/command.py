@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,12 @@ from skywire_cli.log_level import LEVELS
 from skywire_cli.nearest import named
 from skywire_cli.output import json_wanted, print_json, visible
 from skywire_cli.target import CONFIG_FILE, directory_option
-from skywire_cli.testnet.failing.command import failures, inflict, told
+from skywire_cli.testnet.failing.command import described, failures, inflict
 from skywire_cli.testnet.failing.profiles import PROFILES, profile
 from skywire_cli.testnet.plan import MAX_NODES, MAX_SETUP_NODES, Topology
 from skywire_cli.testnet.restarting import restart
 from skywire_cli.testnet.signals import stop_on_signals
-from skywire_cli.testnet.state import State, Status, load
+from skywire_cli.testnet.state import STATE_FILE, State, Status, load
 from skywire_cli.testnet.status import status
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ def testnet() -> None:
 
 testnet.add_command(restart)
 testnet.add_command(status)
-
 testnet.add_command(failures)
 testnet.add_command(inflict)
 
@@ -92,7 +92,7 @@ def up(context: click.Context, /, detach: bool, launcher: bool, directory: Path,
     """Start a network and show it until Ctrl-C, then take it down. Everything lies in one directory."""
     failure, lasting = shape.pop("failure"), shape.pop("failure_for")
     if failure and not launcher and not json_wanted():
-        click.echo(told(profile(failure)))
+        click.echo(described(profile(failure)))
     if detach:
         _detach(directory, failure or "")
         return
@@ -113,7 +113,7 @@ def down(directory: Path) -> None:
     left = load(directory)
     if left is not None and not (ended and left.keep):
         clean(directory, left, everything=True)
-    kept = (directory / "testnet.json").exists()
+    kept = (directory / STATE_FILE).exists()
     if json_wanted():
         print_json({"ended": ended, "kept": kept})
     else:
@@ -176,14 +176,16 @@ def _make(
     setup_nodes: int,
     log_level: str,
     keep: bool,
-    **apps: Any,
+    apps: Sequence[str],
+    idle_apps: Sequence[str],
 ) -> tuple[Testnet, Breaking | None]:
+    """Plan the network that the options of `up` ask for, with what a failure needs where they say nothing."""
     from skywire_cli.testnet import app_option
     from skywire_cli.testnet.network import Testnet
     from skywire_cli.testnet.plan import plan
 
-    parsed = [app_option.parse(text, auto_start=True) for text in apps["apps"]]
-    parsed += [app_option.parse(text, auto_start=False) for text in apps["idle_apps"]]
+    parsed = [app_option.parse(text, auto_start=True) for text in apps]
+    parsed += [app_option.parse(text, auto_start=False) for text in idle_apps]
     by_node, breaking = app_option.by_node(parsed), None
     if failure is not None:
         from skywire_cli.testnet.failing import breaking as how
@@ -335,5 +337,5 @@ def _error_of(launcher: subprocess.Popen[bytes]) -> CliError:
     try:
         error = json.loads(said.splitlines()[-1])
         return CliError(error["code"], error["message"], error["hint"], error["details"])
-    except (ValueError, IndexError, KeyError):
+    except (ValueError, IndexError, KeyError, TypeError):
         return CliError("START_FAILED", f"the launcher ended: {said.strip() or launcher.returncode}")

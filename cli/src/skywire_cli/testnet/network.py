@@ -62,7 +62,7 @@ class Testnet:
         self.directory = directory.absolute()
         self._shape = shape
         self._keep = keep
-        self._told: Callable[[State], None] | None = None
+        self._on_change: Callable[[State], None] | None = None
         self._status = Status.WAITING
         self._reason = ""
         self._failure = ""
@@ -114,9 +114,9 @@ class Testnet:
         self._failure = failure
         self._changed()
 
-    def follow(self, told: Callable[[State], None]) -> None:
-        """Tell somebody of every change from now on."""
-        self._told = told
+    def follow(self, on_change: Callable[[State], None]) -> None:
+        """Call `on_change` with the state at every change from now on."""
+        self._on_change = on_change
 
     async def up(self) -> None:
         """Start everything and wait until every link is up and may be routed over.
@@ -248,6 +248,7 @@ class Testnet:
                 path.chmod(_APP_MODE)
 
     async def _start(self) -> None:
+        """Start the processes group by group: the ports that one group got are in the configs of the next."""
         for group in ([self.discovery], self.setup_nodes, self.nodes):
             for service in group:
                 self._configure(service, {})
@@ -293,8 +294,8 @@ class Testnet:
             self._unwritten = error  # `up` fails of it; processes end and the lock is let go without the file
         else:
             self._unwritten = None
-        if self._told is not None:
-            self._told(state)
+        if self._on_change is not None:
+            self._on_change(state)
 
 
 def _key(path: Path) -> str:

@@ -40,18 +40,19 @@ async def serve(net: Testnet) -> None:
             except FileNotFoundError:
                 continue
             try:
-                await _again(net, service)
+                await _restart(net, service)
             finally:
                 taken.unlink(missing_ok=True)
         await asyncio.sleep(LOOK_S)
 
 
-async def _again(net: Testnet, service: Service) -> None:
+async def _restart(net: Testnet, service: Service) -> None:
+    """Stop a process and start it again; its state says why it did not come back, if so."""
     await service.stop()
     try:
         await net.restart(service)
     except CliError:
-        return  # its state says so
+        return  # it has put that into its state
     except OSError as error:
         service.change(status=Status.FAILED, reason=str(error))
 

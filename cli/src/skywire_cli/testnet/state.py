@@ -46,7 +46,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceState:
-    """One process. `interfaces` maps a name to host:port, and "admin" to the path of a unix socket."""
+    """One process. `interfaces` maps a name to host:port, and "admin" to the path of a unix socket.
+
+    `links` is how many a node has by the plan, and `links_up` how many of them are up; `log` is the path of its log.
+    """
 
     name: str
     kind: Kind

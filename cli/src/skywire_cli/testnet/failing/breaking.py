@@ -106,7 +106,7 @@ class Breaking:
         if chosen.name in _LINKS:
             buffers = _CABLE_BUFFERS if chosen.name is Name.LINK_SLOW else None
             self._nowhere = Cable(lambda: None)
-            self._cables = {link: Cable(self._listens(link.acceptor), buffers=buffers) for link in original.links}
+            self._cables = {link: Cable(self._link_address(link.acceptor), buffers=buffers) for link in original.links}
             addresses = {link: cable.address for link, cable in self._cables.items()}
             self.plan = replace(original, addresses=addresses, announced_link=self._nowhere.address)
         elif chosen.name is Name.DISCOVERY_SLOW:
@@ -164,7 +164,8 @@ class Breaking:
                 raise CliError("NOT_CONNECTED", f"{', '.join(sorted(wanted))} on node 1 cannot dial")
             await asyncio.sleep(_POLL)
 
-    def _listens(self, index: int) -> Callable[[], str | None]:
+    def _link_address(self, index: int) -> Callable[[], str | None]:
+        """Return what a cable to a node asks for the address of its links, which it has once it runs."""
         return lambda: self.net.nodes[index].interfaces.get("link")
 
     async def carrying(self) -> Link:
@@ -284,12 +285,13 @@ async def _link_flapping(breaking: Breaking) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _clock_skewed(breaking: Breaking) -> AsyncIterator[None]:
     node = breaking.net.nodes[0]
-    await _again(breaking.net, node, (skewed.__name__, str(profiles.SKEW_S)))
+    await _restart_through(breaking.net, node, (skewed.__name__, str(profiles.SKEW_S)))
     yield
-    await _again(breaking.net, node, ())
+    await _restart_through(breaking.net, node, ())
 
 
-async def _again(net: Testnet, node: Node, through: tuple[str, ...]) -> None:
+async def _restart_through(net: Testnet, node: Node, through: tuple[str, ...]) -> None:
+    """Start a node again through another module and its arguments; () is by itself."""
     await node.stop()
     node.through = through
     await net.restart(node)

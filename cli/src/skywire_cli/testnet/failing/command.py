@@ -31,7 +31,7 @@ def failures(name: str | None) -> None:
         if json_wanted():
             print_json(document(one))
         else:
-            click.echo(told(one))
+            click.echo(described(one))
         return
     if json_wanted():
         print_json([document(one) for one in PROFILES])
@@ -40,7 +40,7 @@ def failures(name: str | None) -> None:
         console().print(table("failures", ("name", "what happens"), rows))
 
 
-def told(one: Profile) -> str:
+def described(one: Profile) -> str:
     """Return all about a profile, for people."""
     lines = [f"{one.name}: {one.brief}", f"  done: {one.done}", f"  undone: {one.undone}", "  look at:"]
     lines += [f"    {command}" for command in one.look]
