@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from skywire.node.v1 import node_admin_pb2 as pb
 from skywire_cli.failures import CliError
 from skywire_cli.programs import VERSION
 from skywire_cli.testnet.app_option import by_node, parse
+from skywire_cli.testnet.missing import hint_for
 from skywire_cli.testnet.plan import AppPlan
 from skywire_common.errors import DecodeError
 
@@ -77,3 +79,10 @@ def test_a_program_that_is_not_there_is_named() -> None:
 def test_apps_are_gathered_by_node_which_has_programs_of_its_own() -> None:
     first, second = parse("a@1:1=sh x", auto_start=True), parse("a@2:1=env y", auto_start=True)
     assert by_node([first, second]) == {0: (first[1],), 1: (second[1],)}
+
+
+def test_the_hint_fits_what_the_app_did() -> None:
+    broke = "exit code 1: app a broke the protocol of its pipe:"
+    named = pb.App(name="a", version="1.0", reason=f"{broke} this pipe is for a version 1.0, not a version 1.1")
+    assert "as a, the name before the @ of --app, version 1.0" in hint_for(named)
+    assert "app-conformance" in hint_for(pb.App(name="a", reason=f"{broke} there is no frame of type 0x6c"))

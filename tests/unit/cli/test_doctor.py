@@ -15,6 +15,8 @@ from skywire_cli.doctor.facts import Facts, PeerFact
 from skywire_cli.doctor.gather import gather, listens
 from skywire_cli.doctor.ports import Taken, taken
 from skywire_cli.doctor.repairs import repair
+from skywire_cli.failures import Exit
+from skywire_cli.main import run
 from skywire_cli.status import judged, lines
 from skywire_common import disk
 
@@ -204,6 +206,21 @@ def test_a_planted_fault_is_found_with_its_repair(code: str, plant: Callable[[Fa
     assert repair_says in found[0].repair
     # One fault is one finding; only a missing transport has a second side.
     assert {one.code for one in findings} <= {code, "TRANSPORT_MISSING", "SOCKET_STALE" if facts.taken else code}
+
+
+def test_which_node_a_repair_is_for_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = well()
+    facts.apps[0]["state"] = "STOPPED"
+    monkeypatch.setattr("skywire_cli.doctor.command._look", lambda target, file: facts)
+    assert run(["doctor", "--node", "3"]) == Exit.CHECK_FAILED
+    assert "needs, for this node: --node 3" in capsys.readouterr().out
+    run(["doctor"])
+    assert "for this node" not in capsys.readouterr().out
+    facts = well()
+    run(["doctor", "--node", "3"])
+    assert "for this node" not in capsys.readouterr().out
 
 
 def test_a_dead_neighbour_is_told_from_an_unreachable_one() -> None:

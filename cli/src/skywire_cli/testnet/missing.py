@@ -19,6 +19,7 @@ from skywire_cli.testnet.state import Status
 UP = "UP"
 # What a node says of an app that calls itself otherwise; it will never run.
 _NEVER = "broke the protocol of its pipe"
+_MISNAMED = "this pipe is for"
 
 
 async def missing(nodes: Sequence[Node], plan: Plan, registry: RpcChannel) -> str | None:
@@ -53,8 +54,7 @@ async def _missing_at(node: Node, nodes: Sequence[Node], plan: Plan, registry: R
         return f"{node.name} or the discovery does not answer: {failure.cause}"
     for app in apps:
         if app.auto_start and _NEVER in app.reason:
-            hint = "its program has to introduce itself by the name before the @ of --app"
-            raise CliError("APP_FAILED", f"app {app.name} on {node.name}: {app.reason}", hint)
+            raise CliError("APP_FAILED", f"app {app.name} on {node.name}: {app.reason}", hint_for(app))
     routed = {PublicKey(edge) for known in listed.transports if known.is_up for edge in known.entry.entry.edges}
     if len(wanted & up) != node.state.links_up:
         node.change(links_up=len(wanted & up))
@@ -67,6 +67,15 @@ async def _missing_at(node: Node, nodes: Sequence[Node], plan: Plan, registry: R
     if starting:
         return f"{', '.join(starting)} on {node.name} has not said Init"
     return None
+
+
+def hint_for(app: node_pb.App) -> str:
+    """Return what its programmer can do about an app that broke the protocol of its pipe."""
+    if _MISNAMED in app.reason:
+        return (
+            f"its program has to introduce itself as {app.name}, the name before the @ of --app, version {app.version}"
+        )
+    return "docs/apps.md says what an app may write; `skywire app-conformance PROGRAM` tries it"
 
 
 def _is_starting(app: node_pb.App) -> bool:
