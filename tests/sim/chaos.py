@@ -29,7 +29,7 @@ class Chaos(Mishaps):
                 world.tick(rng.choice((0.0, 0.001, 0.01, 0.1, 0.3, 1.0, 2.5)))
             self.mend()
             self.settle()
-            if rng.random() < 0.1:
+            if rng.random() < 0.1 and not self.unnoticed:
                 self.idle()
             self.end()
             self.nothing_left()
@@ -43,6 +43,7 @@ class Chaos(Mishaps):
         self.note("mend")
         for one in world.setups:
             one.kill_at = None
+            one.server.slow = 0.0
         self.start_setup()
         world.discovery_away = False
         world.network.answers_lost = 0.0

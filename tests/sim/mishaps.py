@@ -36,6 +36,7 @@ class Mishaps:
         self.names = names
         self.edges = edges
         self.pairs: list[tuple[str, str, int]] = []  # who dialled whom, in which of its lives
+        self.unnoticed = False  # whether something is broken that only the next packet finds
         self.unreachable: set[str] = set()  # nodes that setup nodes did not reach for a while
         for node in self.world.nodes.values():
             node.ports[PORT] = rng.choice(("", "", "greet"))
@@ -65,11 +66,14 @@ class Mishaps:
             (1, self.kill_setup),
             (2, self.start_setup),
             (1, self.freeze_setup),
+            (1, self.slow_setup),
             (2, self.slow_calls),
             (1, self.discovery),
             (1, self.lose_answers),
             (1, self.clock_jumps),
             (1, self.lose_disk),
+            (1, self.remove_rules),
+            (1, self.stop),
         ]
 
     def note(self, what: str) -> None:
@@ -271,6 +275,11 @@ class Mishaps:
             self.note(f"freeze {one.name}")
             one.server.process.freeze()
 
+    def slow_setup(self) -> None:
+        one = self.rng.choice(self.world.setups)
+        one.server.slow = self.rng.choice((0.0, 0.3, 1.5, 4.0))
+        self.note(f"{one.name} answers calls after {one.server.slow} s")
+
     def slow_calls(self) -> None:
         node = self.world.nodes[self.rng.choice(self.names)]
         node.server.slow = self.rng.choice((0.0, 0.3, 1.5, 4.0))
@@ -300,3 +309,24 @@ class Mishaps:
             node = self.rng.choice(dead)
             node.disk = Disk()
             self.note(f"{node.name} gets an empty disk")
+
+    def remove_rules(self) -> None:
+        """The owner of a node removes some of its rules by hand."""
+        name = self.victim(self.live)
+        if name:
+            plane = self.world.nodes[name].plane
+            self.unnoticed = True
+            ids = [route_id for route_id in plane.table.rules if self.rng.random() < 0.5]
+            self.note(f"{len(ids)} rules of {name} are removed")
+            self.world.do(self.world.nodes[name], lambda: plane.loops.rules_removed(plane.table.drop(ids)))
+
+    def stop(self) -> None:
+        """Stop a node in order, as SIGTERM does, and start it again."""
+        name = self.victim(self.live)
+        if name:
+            self.note(f"stop {name}")
+            node = self.world.nodes[name]
+            self.unreachable.add(name)
+            self.world.do(node, lambda: node.process.spawn(node.plane.loops.drain(), "drain"))
+            self.world.tick(self.rng.choice((0.01, 0.5, 2.0)))
+            self.world.restart(name, 0.1)

@@ -186,7 +186,8 @@ class RoutedLoop:
             self.abort(self._refusal)
             return
         if not self._open.is_set():
-            if self.endpoint.proved_at > self.paused_at:
+            # What was sent before may be acknowledged still: without a rule and a link to send by that proves nothing.
+            if self.endpoint.proved_at > self.paused_at and self.host.way(self.routes.forward_id) is not None:
                 self.resume()
             else:
                 self.endpoint.ping_again(now)
