@@ -59,7 +59,7 @@ def send_file(identity: tuple[str, str], file: Path, remote: str, name: str, tim
         # The stream has errors of its own; what is left is the file's.
         code, kind, error = EXIT_FILE, "CANNOT_READ", f"{file}: {failure.strerror or failure}"
     seconds = time.perf_counter() - began
-    if code is EXIT_OK:
+    if code == EXIT_OK:
         rate = size / seconds / 1e6
         text = f"{name}: {size} bytes in {seconds:.2f} s, {rate:.1f} MB/s, SHA-256 {sha256}"
         report.end(

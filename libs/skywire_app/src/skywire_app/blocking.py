@@ -16,13 +16,13 @@ from types import TracebackType
 
 from skywire_common.appframes import MAX_LENGTH, FrameBuffer, LoopAddr
 from skywire_common.errors import ErrorCode, Failure
-from skywire_common.keys import Addr
+from skywire_common.keys import Addr, PublicKey
 
 from skywire_app import pipe
 from skywire_app.session import IncompleteRead, Packet, Session, State
 from skywire_app.stream import HIGH_WATER, StreamState
 
-__all__ = ["Addr", "App", "ErrorCode", "Failure", "IncompleteRead", "LoopAddr", "Packet", "Stream"]
+__all__ = ["Addr", "App", "ErrorCode", "Failure", "IncompleteRead", "LoopAddr", "Packet", "PublicKey", "Stream"]
 
 # Answers leave with the app's next write or wait, or after so long: for all that its node knows, an app that leaves
 # frames unanswered for seconds is frozen, and one that computes is not.

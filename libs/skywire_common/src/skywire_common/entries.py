@@ -18,8 +18,10 @@ from skywire_common import curve
 from skywire_common.errors import DecodeError, LocalError
 from skywire_common.keys import PublicKey
 
+# Bytes of a type, and of a signed entry as JSON.
 MAX_TYPE_SIZE = 32
 MAX_ENTRY_JSON = 2048
+_EDGES = 2
 _TYPE = re.compile(r"[a-z0-9][a-z0-9_-]*", re.ASCII)
 
 
@@ -141,7 +143,7 @@ def signed_entry_from_dict(document: object) -> SignedEntry:
         raise DecodeError("a signed entry is a JSON object")
     signatures = document.get("signatures")
     registered = document.get("registered", 0)
-    if not isinstance(signatures, list) or len(signatures) != len(("smaller", "larger")):
+    if not isinstance(signatures, list) or len(signatures) != _EDGES:
         raise DecodeError("`signatures` is a list of two")
     if not isinstance(registered, int) or isinstance(registered, bool) or not 0 <= registered < 1 << 63:
         raise DecodeError("`registered` is epoch seconds")
@@ -158,9 +160,7 @@ def _entry_from_dict(document: object) -> Entry:
     identity, edges, kind, public = (document.get(name) for name in ("t_id", "edges", "type", "public"))
     if not isinstance(identity, str) or not isinstance(kind, str) or not isinstance(public, bool):
         raise DecodeError("an entry has `t_id` and `type` as strings and `public` as a boolean")
-    if not isinstance(edges, list) or not all(isinstance(edge, str) for edge in edges):
-        raise DecodeError("`edges` is a list of two public keys")
-    if len(edges) != len(("smaller", "larger")):
+    if not isinstance(edges, list) or len(edges) != _EDGES or not all(isinstance(edge, str) for edge in edges):
         raise DecodeError("`edges` is a list of two public keys")
     try:
         parsed = UUID(identity)

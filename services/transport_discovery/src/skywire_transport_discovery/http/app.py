@@ -78,16 +78,18 @@ _OF_FIRST = {
 _OF_ONE = {
     "edge": {"operationId": "transportsOfEdge", "parameters": {"pk": "$response.body#/entry/edges/0"}},
 }
-_SIGNED_HEADERS = [
-    {
-        "name": name,
-        "in": "header",
-        "required": False,
-        "schema": {"type": "string"},
-        "description": "Part of the signature over body and decimal nonce",
-    }
-    for name in auth.HEADERS
-]
+_SIGNED = {
+    "parameters": [
+        {
+            "name": name,
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "Part of the signature over body and decimal nonce",
+        }
+        for name in auth.HEADERS
+    ]
+}
 
 
 class TooLarge(Exception):
@@ -106,13 +108,20 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
     )
     _handle_errors(app)
     api = _Api(registry, quotas)
-    signed = {"parameters": _SIGNED_HEADERS}
+    _add_reads(app, api, registry)
+    _add_writes(app, api)
+    _add_own_pages(app, problem, collected)
+    return app
+
+
+def _add_reads(app: FastAPI, api: _Api, registry: Registry) -> None:
+    """Add what anybody may ask of the registry."""
 
     @app.get(
         "/security/nonces/{pk}",
         operation_id="nonce",
         responses=_ERRORS | {200: {"model": models.NextNonce}},
-        openapi_extra=signed,
+        openapi_extra=_SIGNED,
     )
     async def next_nonce(pk: KeyPath, request: Request) -> Response:
         """Return the nonce of the key's next signed request."""
@@ -125,7 +134,7 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
         "/transports/id:{t_id}",
         operation_id="transport",
         responses=_ERRORS | _MISSING | {200: {"model": models.EntryWithStatus, "links": _OF_ONE}},
-        openapi_extra=signed,
+        openapi_extra=_SIGNED,
     )
     async def transport_by_id(t_id: IdPath, request: Request) -> Response:
         """Look one transport up."""
@@ -139,13 +148,17 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
         "/transports/edge:{pk}",
         operation_id="transportsOfEdge",
         responses=_ERRORS | {200: {"model": list[models.EntryWithStatus], "links": _OF_FIRST}},
-        openapi_extra=signed,
+        openapi_extra=_SIGNED,
     )
     async def transports_by_edge(pk: KeyPath, request: Request) -> Response:
         """List the transports of one node."""
         found = await registry.transports_of(_key(pk))
         await api.count_read(request)
         return _json([_with_status(transport) for transport in found])
+
+
+def _add_writes(app: FastAPI, api: _Api) -> None:
+    """Add what only the edges of a transport may do."""
 
     async def register(request: Request) -> Response:
         """Register transports that both edges signed; the signer of the request is one of them."""
@@ -157,17 +170,21 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
             status_code=201,
             include_in_schema=shown,
             responses=_ERRORS | _WRITES | {201: {"model": list[models.SignedEntry], "links": _OF_FIRST}},
-            openapi_extra=signed | _takes(list[models.SignedEntry]),
+            openapi_extra=_SIGNED | _takes(list[models.SignedEntry]),
         )(register)
 
     @app.post(
         "/statuses",
         responses=_ERRORS | _MISSING | _WRITES | {200: {"model": list[models.EntryWithStatus], "links": _OF_FIRST}},
-        openapi_extra=signed | _takes(list[models.Status]),
+        openapi_extra=_SIGNED | _takes(list[models.Status]),
     )
     async def statuses(request: Request) -> Response:
         """Say which of the signer's transports are up."""
         return _json(await api.say(request))
+
+
+def _add_own_pages(app: FastAPI, problem: Callable[[], str], collected: CollectorRegistry) -> None:
+    """Add what the service says of itself: health, its API, metrics."""
 
     @app.get("/health", responses={200: {"model": models.Health}, 503: _ERRORS[503]})
     async def health() -> Response:
@@ -184,8 +201,6 @@ def make_app(registry: Registry, quotas: Quotas, problem: Callable[[], str], col
     async def metrics() -> Response:
         """Show the counters, as Prometheus reads them."""
         return Response(generate_latest(collected), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-    return app
 
 
 class _Api:
