@@ -172,18 +172,19 @@ async def test_snapshots_is_bounded(world: World, monkeypatch: pytest.MonkeyPatc
     assert len(world.setups._snapshots) == 3
 
 
-async def test_a_discovery_that_lost_what_it_knew_is_no_reason_to_give_up(world: World) -> None:
-    emptied = Failure(ErrorCode.UNKNOWN_NODE, "nobody ever registered it", FailureFields(hop_key=A))
+@pytest.mark.parametrize("code", [ErrorCode.UNKNOWN_NODE, ErrorCode.NO_ROUTE])
+async def test_a_discovery_that_lost_what_it_knew_is_no_reason_to_give_up(world: World, code: ErrorCode) -> None:
+    emptied = Failure(code, "the source is not there, or none of its transports", FailureFields(hop_key=A))
     world.discovery.failure = emptied
     said = await world.fails(world.setups.find(B))
-    assert (said.code, said.fields.retryable) == (ErrorCode.UNKNOWN_NODE, True)  # this node registers again by itself
+    assert (said.code, said.fields.retryable) == (code, True)  # this node registers again by itself
     world.discovery.failure = None
     known = await world.setups.find(B)
     world.discovery.failure = emptied
     assert await world.setups.find(B) == known
     assert await world.setups.find_apart(B, [], []) == known
     # That it never heard of the far node is for the caller to know.
-    world.discovery.failure = Failure(ErrorCode.UNKNOWN_NODE, "nobody ever registered it", FailureFields(hop_key=B))
+    world.discovery.failure = Failure(code, "the target is not there", FailureFields(hop_key=B))
     assert not (await world.fails(world.setups.find(B))).fields.retryable
 
 

@@ -22,6 +22,8 @@ SUSPECT_SECONDS = 60.0
 MAX_SUSPECTS = 256
 MAX_SNAPSHOTS = 1_024
 _AWAY = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.DEADLINE, ErrorCode.STOPPING})
+# Said of the asking node itself, whose links are up: it registers again, first the node and then its transports.
+_FORGOTTEN = frozenset({ErrorCode.UNKNOWN_NODE, ErrorCode.NO_ROUTE})
 
 log = structlog.get_logger(part="setup")
 
@@ -106,8 +108,8 @@ class RouteSetUps:
         return self._usable(ways)
 
     def _ignorant(self, failure: Failure) -> bool:
-        """Say whether the discovery is away, or has lost what it knew: it does not even know this node."""
-        forgotten = failure.code is ErrorCode.UNKNOWN_NODE and failure.fields.hop_key == self._own
+        """Say whether the discovery is away, or has lost what it knew: it does not know this node, or its links."""
+        forgotten = failure.code in _FORGOTTEN and failure.fields.hop_key == self._own
         return forgotten or failure.code in _AWAY
 
     def _usable(self, ways: Sequence[PathPair]) -> list[PathPair]:
