@@ -45,7 +45,7 @@ class Chaos(Mishaps):
             one.kill_at = None
             one.server.slow = 0.0
         self.start_setup()
-        world.discovery_away = False
+        world.discovery_away = world.discovery_frozen = False
         world.network.answers_lost = 0.0
         for node in world.nodes.values():
             node.server.slow = 0.0

@@ -288,8 +288,10 @@ class Mishaps:
         self.note(f"{node.name} answers calls after {node.server.slow} s")
 
     def discovery(self) -> None:
-        self.world.discovery_away = not self.world.discovery_away
-        self.note(f"the discovery is {'away' if self.world.discovery_away else 'back'}")
+        world = self.world
+        how = self.rng.choice(("away", "frozen")) if not (world.discovery_away or world.discovery_frozen) else "back"
+        world.discovery_away, world.discovery_frozen = how == "away", how == "frozen"
+        self.note(f"the discovery is {how}")
 
     def lose_answers(self) -> None:
         network = self.world.network

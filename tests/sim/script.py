@@ -14,7 +14,7 @@ in seconds since the world began, and then what the command itself says.
     delay a b 0.1, rate a b 25000, tamper a b flip 0.1, tamper a b off
     kill b, start b, restart b, freeze b, thaw b, slow b 3
     setup s1 kill | start | freeze | thaw | before 3 | after 3     (from now on, counted in its calls)
-    discovery away | back, trace on | off
+    discovery away | frozen | back, trace on | off
     idle a 60                    a restarts, and from now on ends loops that are idle for so long
     standby a                    apps of this node want a second pair of routes
     replay s1 1a same | other    a setup node offers the first message of loop 1 again, under its set-up id or another
@@ -191,7 +191,7 @@ class Script:
             one.kill_at = (what, one.calls[what] + int(count))
 
     def do_discovery(self, how: str) -> None:
-        self.world.discovery_away = how == "away"
+        self.world.discovery_away, self.world.discovery_frozen = how == "away", how == "frozen"
 
     def do_trace(self, how: str) -> None:
         self.world.trace_calls = how == "on"

@@ -23,6 +23,7 @@ from skywire_common.curve import SecretKey
 from skywire_common.errors import ErrorCode, Failure, FailureFields, Phase
 from skywire_common.keys import PublicKey
 from skywire_common.routes import PathPair
+from skywire_node.control import discovery
 from skywire_node.loops.loop_setup import Routes
 from skywire_node.loops.routed_loop import RoutedLoop
 from skywire_node.plane import TICK
@@ -89,7 +90,7 @@ class World:
         self.ends: dict[str, End] = {}
         self.strays: list[End] = []  # accepted, and the dial behind them came to nothing or lost its race
         self.failures: dict[str, Failure] = {}
-        self.discovery_away = False
+        self.discovery_away = self.discovery_frozen = False
         self.graph = Graph()
         self.killed: set[str] = set()  # names of nodes that were ever killed
         self._known_up: dict[str, bool] = {}
@@ -277,6 +278,9 @@ class World:
     async def find_routes(self, query: Query) -> list[PathPair]:
         """Answer as the discovery would."""
         await asyncio.sleep(FIND_SECONDS)
+        if self.discovery_frozen:
+            await asyncio.sleep(discovery.FIND_SECONDS)
+            raise Failure(ErrorCode.DEADLINE, "the discovery does not answer", FailureFields(retryable=True))
         if self.discovery_away:
             raise Failure(ErrorCode.UNAVAILABLE, "the discovery is away", FailureFields(retryable=True))
         try:
