@@ -183,9 +183,13 @@ async def test_a_discovery_that_lost_what_it_knew_is_no_reason_to_give_up(world:
     world.discovery.failure = emptied
     assert await world.setups.find(B) == known
     assert await world.setups.find_apart(B, [], []) == known
-    # That it never heard of the far node is for the caller to know.
-    world.discovery.failure = Failure(code, "the target is not there", FailureFields(hop_key=B))
-    assert not (await world.fails(world.setups.find(B))).fields.retryable
+    # That it never heard of the far node is for the caller to know, unless it gave routes there before.
+    world.discovery.failure = Failure(code, "the target is not there", FailureFields(hop_key=N))
+    assert not (await world.fails(world.setups.find(N))).fields.retryable
+    world.discovery.failure = Failure(ErrorCode.UNKNOWN_NODE, "the target is not there", FailureFields(hop_key=B))
+    assert await world.setups.find(B) == known
+    world.discovery.failure = Failure(ErrorCode.NO_ROUTE, "the target has no link", FailureFields(hop_key=B))
+    assert (await world.fails(world.setups.find(B))).code is ErrorCode.NO_ROUTE
 
 
 async def test_routes_whose_first_link_is_down_here_are_left_out(world: World) -> None:

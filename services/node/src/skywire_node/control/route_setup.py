@@ -74,7 +74,7 @@ class RouteSetUps:
         except Failure as failure:
             if private:
                 return private
-            if not self._ignorant(failure):
+            if not self._ignorant(remote, failure):
                 raise
             ways = self._remembered(remote, failure)
         else:
@@ -102,14 +102,16 @@ class RouteSetUps:
                 self._own, remote, count=CANDIDATES, avoid_nodes=avoid, avoid_transports=transports
             )
         except Failure as failure:
-            if not self._ignorant(failure):
+            if not self._ignorant(remote, failure):
                 raise
             ways = self._remembered(remote, failure)
         return self._usable(ways)
 
-    def _ignorant(self, failure: Failure) -> bool:
+    def _ignorant(self, remote: PublicKey, failure: Failure) -> bool:
         """Say whether the discovery is away, or has lost what it knew: it does not know this node, or its links."""
         forgotten = failure.code in _FORGOTTEN and failure.fields.hop_key == self._own
+        # It gave routes to that node before.
+        forgotten |= failure.code is ErrorCode.UNKNOWN_NODE and remote in self._snapshots
         return forgotten or failure.code in _AWAY
 
     def _usable(self, ways: Sequence[PathPair]) -> list[PathPair]:
