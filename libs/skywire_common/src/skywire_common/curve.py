@@ -126,6 +126,7 @@ def verify(public: PublicKey, payload: bytes, signature: bytes) -> bool:
     try:
         recovered = coincurve.PublicKey.from_signature_and_message(signature, payload)
     except Exception as error:
+        # The library raises plain Exception, and ValueError, for signatures that belong to no key.
         if type(error) not in (Exception, ValueError):
             raise
         return False

@@ -71,7 +71,10 @@ class Scope:
             self.stopping.set()
 
     def fail(self, what: str, error: BaseException, *, expected: bool = False) -> None:
-        """End the service because of an error; its exit code will be 1. The traceback is told of one that is a bug."""
+        """End the service because of an error; its exit code will be 1.
+
+        One that is `expected`, and no bug, is logged by its text alone, any other with its traceback.
+        """
         self.failed = True
         if expected:
             self.log.critical(what, reason=str(error))

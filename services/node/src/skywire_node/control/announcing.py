@@ -101,7 +101,7 @@ class Announcer:
         return True
 
     async def _register(self, transports: list[Transport]) -> None:
-        """Register those that are not, but for what the discovery refuses: that may be taken at another time."""
+        """Register those that are not registered yet; what the discovery refuses is offered again later."""
         missing = [
             transport.signed
             for transport in transports
@@ -133,7 +133,7 @@ class Announcer:
         return [one for one in entries if failure.fields.hop_key not in one.entry.edges]
 
     async def _reconcile(self) -> None:
-        """Make the discovery's view this node's, in one call; in several if that takes not all of it."""
+        """Make the discovery's view this node's own: in one call, or in several if one cannot take the whole list."""
         own = {
             key: (transport.signed, self._is_up(key))
             for key, transport in self._transports.all.items()
@@ -153,7 +153,7 @@ class Announcer:
         await self._reconcile_piecemeal()
 
     async def _reconcile_piecemeal(self) -> None:
-        """Do the same by comparing: what a call does not name stays as it is, which a part of a list must rely on."""
+        """Do the same in several calls: look what the discovery lists, and tell it only of what is wrong there."""
         listed = {one.entry.entry.transport_id: one for one in await self._discovery.list_transports(self._own)}
         for key, transport in self._transports.all.items():
             if transport.signed is not None and transport.registered and key not in listed:

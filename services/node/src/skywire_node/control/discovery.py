@@ -245,7 +245,7 @@ M = TypeVar("M")
 
 
 def _checked(convert: Callable[[M], A], message: M) -> A:
-    """Convert an answer; the fault of one that cannot be is the discovery's."""
+    """Convert an answer; raises Failure (INTERNAL) that blames the discovery if it cannot be read."""
     try:
         return convert(message)
     except DecodeError as error:

@@ -60,7 +60,10 @@ class SetupPeer:
 
 
 class SetupNodes:
-    """The setup nodes of the config in its order, but those that owe an answer, and last those that failed lately."""
+    """The setup nodes of the config, asked in its order.
+
+    One that owes an answer for SLOW_SECONDS comes after the others, and one that failed lately comes last.
+    """
 
     def __init__(self, peers: Sequence[SetupPeer], *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._peers = tuple(peers)
@@ -148,7 +151,7 @@ class SetupNodes:
     ) -> tuple[R, PublicKey]:
         """Ask one setup node after the other within `seconds`; return the answer and whose it is.
 
-        `request` makes the message for one, given how many were asked before.
+        `request` makes the message for one setup node, given how many were asked before it. Raises Failure.
         """
         ends = self._monotonic() + seconds
         causes: list[str] = []
@@ -196,7 +199,7 @@ class SetupNodes:
 
 
 async def _while_alive(channel: RpcChannel, call: Coroutine[Any, Any, R]) -> R:
-    """Return what a call returns; raises its Failure, or an earlier one if the peer does not show that it is alive."""
+    """Return what a call returns; raises its Failure, or one before that as soon as the peer seems to be dead."""
     calling = asyncio.ensure_future(call)
     proving = asyncio.ensure_future(_sign_of_life(channel))
     try:

@@ -42,7 +42,7 @@ class Lives:
         return len(self._watched)
 
     def lost(self, loop: RoutedLoop) -> None:
-        """A loop has lost its route: look whether its other node is the same as long as it waits for another one."""
+        """A loop has lost its route: until it has another one, ask now and then if its other node was started anew."""
         remote = loop.remote.public_key
         if remote not in self._watched and len(self._watched) < MAX_WATCHED:
             self._watched.add(remote)

@@ -48,13 +48,14 @@ class Left:
         self._pairs = (*self._pairs, (now, routes))[-MAX_LEFT:]
 
     def lately(self, now: float) -> list[Routes]:
-        """Return those of which rules may be left somewhere that were used and have not lapsed."""
+        """Return the pairs left within LEFT_SECONDS: nodes on them may still hold rules that were used and live on."""
         return [routes for at, routes in self._pairs if now - at <= LEFT_SECONDS]
 
 
 class Wanted(NamedTuple):
-    """A loop to make, or new routes for one (`loop_id` set). Ids: what this node reserved. 0 s: the usual 2 h.
+    """A loop to make, or new routes for one (`loop_id` set).
 
+    forward_id, app_id: the route ids that this node reserved. time_to_live: seconds, 0 for the usual 2 h.
     edge_salt: 16 random bytes (`skywire_common.edge_tags`).
     """
 

@@ -152,9 +152,10 @@ class Loops:
         self.changed(loop)
 
     def withdraw(self, loop: RoutedLoop, *, everywhere: bool | None = None) -> None:
-        """Free a loop's second pair of routes, if it has one; `everywhere` if a teardown may not get through.
+        """Free a loop's second pair of routes, if it has one.
 
-        Unless said otherwise one that the other end made is left to it: it may be using it already.
+        `everywhere`: through a setup node, too, for a teardown may not get through. By default only for a pair that
+        this end made: one that the other end made is left to it, as it may be using it already.
         """
         offered, loop.offered = loop.offered, None
         if offered is not None:
@@ -330,7 +331,7 @@ class Loops:
             loop.abort(reason)
 
     def _leave(self, loop: RoutedLoop, routes: Routes) -> None:
-        """Free a pair that the loop goes away from, and remember it: its other end frees the other half."""
+        """Free a pair that the loop uses no more, and remember it: its other end frees the way back."""
         self._free(routes)
         loop.left.add(routes, self.clock())
 

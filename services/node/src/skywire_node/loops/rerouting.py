@@ -134,7 +134,7 @@ class Rerouting:
         return offered or now - loop.endpoint.heard_at < RESPONDER_WAITS
 
     async def _is_dead(self, loop: RoutedLoop) -> bool:
-        """Say whether setup nodes do not reach the other end either; if so, end the loop."""
+        """End the loop if setup nodes do not reach its other end either; say whether it was ended."""
         remote = loop.remote.public_key
         why = await self._setups.unreached(loop.routes, remote)
         if why is None or not loop.waiting_for_route:
@@ -145,7 +145,7 @@ class Rerouting:
         return True
 
     async def _try(self, loop: RoutedLoop, doubted: Counter[UUID]) -> bool:
-        """Have the loop go over to other routes; False if the present ones, the only way, shall have time yet."""
+        """Have the loop go over to other routes; False if there are no others and the present ones get more time."""
         before = loop.offered
         ways = await self._setups.find(loop.remote.public_key)
         if loop.routes.paths is not None:

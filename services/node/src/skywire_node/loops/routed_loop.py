@@ -348,7 +348,7 @@ class RoutedLoop:
         self._over(reason, orderly=False)
 
     def ended_by(self, reason: Failure | None, *, tell: bool = True) -> None:
-        """The other edge is gone, and its setup node or the route said so; `tell` it all the same, it may not be."""
+        """A setup node or the route says that the other edge is gone; `tell` it of the end, for it may be there."""
         if self.state != "CLOSED":
             orderly = reason is None or not tell
             if self.endpoint.finishing:

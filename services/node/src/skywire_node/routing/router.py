@@ -153,7 +153,7 @@ class Router:
         link.route_error(route_id, DropReason.UNKNOWN_ROUTE if reason is DropReason.WRONG_LINK else reason)
 
     def _send(self, back: Outlet, route_id: int, transport: UUID, packets: memoryview, count: int) -> None:
-        """Send a run on; `route_id` is that of its first packet, by which `back` is told if there is no way."""
+        """Send a run on; if its link is gone, `back` gets a route error with `route_id`, that of its first packet."""
         link = self.links.get(transport)
         if link is None:
             self.dropped[DropReason.NO_LINK] += count
