@@ -166,7 +166,7 @@ class Store:
         return self._entries("contact = ? AND mine AND state = ? ORDER BY seq LIMIT ?", key, State.WAITING, most)
 
     def unseen(self, key: str) -> tuple[str, ...]:
-        """Return ids of own messages that are there and were not seen, as far as known: the last 200."""
+        """Return the ids of the last ASKED own messages that were delivered and, as far as is known here, not seen."""
         asked = self._entries(
             "contact = ? AND mine AND state = ? ORDER BY seq DESC LIMIT ?", key, State.DELIVERED, ASKED
         )
@@ -202,7 +202,7 @@ class Store:
         return [entry._replace(state=State.WAITING) for entry in entries]
 
     def show(self, key: str, up_to: int) -> tuple[str, ...]:
-        """Note that somebody's messages up to `up_to` (a seq) were shown; return the ids that are new to that."""
+        """Note that messages up to `up_to` (a seq) were shown; return the ids of those that were not shown before."""
         fresh = self._entries("contact = ? AND NOT mine AND state = ? AND seq <= ?", key, State.DELIVERED, up_to)
         self._sql.execute(
             "UPDATE messages SET state = ? WHERE contact = ? AND NOT mine AND state = ? AND seq <= ?",

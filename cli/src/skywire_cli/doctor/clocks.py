@@ -1,7 +1,7 @@
 """Whose clock is wrong, of several that were read at once. Pure.
 
-The right time is what most of them agree on; if as many say otherwise, what the first of them says, who is the one that
-all of them call. A clock that nobody can be compared with is not wrong.
+The right time is the one that most clocks agree on. If two sides have as many, it is that of the clock which stands
+first: callers put the service there that all others call. A single clock is never wrong.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-# Signed calls are refused from 60 s on; half of it is time to act.
+# Signed calls are refused from a difference of 60 s on; half of that leaves time to act.
 MOST_DIFFERENCE_S = 30.0
 
 
@@ -22,7 +22,7 @@ class Clock(NamedTuple):
 
 
 class Wrong(NamedTuple):
-    """A clock that is wrong."""
+    """A clock that is wrong: `how` says by how much and which way, `than` whose time is right."""
 
     clock: Clock
     how: str
