@@ -1,4 +1,5 @@
-"""Churn for as long as one likes (F28): loops opened and closed, links cut and restored, nodes started again.
+"""Churn for as long as one likes (F28): loops opened and closed, links cut and restored, nodes started again, services
+frozen for seconds.
 
     python -m soak.churn SECONDS [SEED]
 
@@ -70,14 +71,16 @@ class Churn:
         self.wrong: list[str] = []
         self.said: dict[str, str] = {}  # one cause for each code
 
-    async def run(self, seconds: float) -> None:
-        """Churn for so long."""
+    async def run(self, seconds: float, *, frost: bool = True) -> None:
+        """Churn for so long; services freeze now and then if there is `frost`."""
         until = time.monotonic() + seconds
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_A_TIME):
                 group.create_task(self._open_loops(until))
             group.create_task(self._break_links(until))
             group.create_task(self._restart(until))
+            if frost:
+                group.create_task(self._freeze(until))
             group.create_task(self._watch_orphans(until))
             group.create_task(self._say_memory(until))
 
@@ -93,7 +96,7 @@ class Churn:
             for other in others:
                 other.pause()
             try:
-                await self.run(seconds / len(setup_nodes))
+                await self.run(seconds / len(setup_nodes), frost=False)
             finally:
                 for other in others:
                     other.resume()
@@ -152,6 +155,19 @@ class Churn:
                 if orphaned:
                     self.wrong.append(f"{node.name}: {orphaned} rules orphaned")
             await asyncio.sleep(WATCH_EVERY)
+
+    async def _freeze(self, until: float) -> None:
+        """Freeze the discovery or a setup node for a while, now and then."""
+        services = [self.net.net.discovery, *self.net.net.setup_nodes]
+        while time.monotonic() < until:
+            await asyncio.sleep(self.random.uniform(3, 15))
+            service = self.random.choice(services)
+            self.broken["frozen"] += 1
+            service.pause()
+            try:
+                await asyncio.sleep(self.random.uniform(0.2, 6))
+            finally:
+                service.resume()
 
     async def _restart(self, until: float) -> None:
         node = self.net.nodes[VICTIM]
