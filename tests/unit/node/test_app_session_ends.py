@@ -14,13 +14,14 @@ from unit.node.app_driver import FAR, OWN, Driver, RecordingLoop, closes, payloa
 GONE = Failure(ErrorCode.LOOP_RESET, "cut")
 
 
-def test_an_app_may_refuse_a_loop() -> None:
+@pytest.mark.parametrize(("said", "means"), [("PORT_CLOSED: not today",) * 2, ("go away", "CLOSED: go away")])
+def test_an_app_may_refuse_a_loop(said: str, means: str) -> None:
     driver = Driver()
     loop = RecordingLoop(Addr(OWN, 10), Addr(FAR, 60_000))
     driver.session.offer(loop)
     ((_, request_id, _),) = driver.frames()
-    driver.feed(af.failure(request_id, "PORT_CLOSED: not today"))
-    assert [(call, str(reason)) for call, reason in loop.calls] == [("close", "PORT_CLOSED: not today")]
+    driver.feed(af.failure(request_id, said))
+    assert [(call, str(reason)) for call, reason in loop.calls] == [("close", means)]
     assert driver.frames() == []
     assert driver.session.loops == {}
 

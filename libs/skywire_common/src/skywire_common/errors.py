@@ -132,11 +132,11 @@ class Failure(SkywireError):
         return f"{self.code.value}: {self.cause}" + (f" [{inner}]" if inner else "")
 
     @classmethod
-    def parse(cls, text: str) -> Failure:
-        """Read the one-line form back; any other text becomes the cause of an INTERNAL failure."""
+    def parse(cls, text: str, otherwise: ErrorCode = ErrorCode.INTERNAL) -> Failure:
+        """Read the one-line form back; any other text becomes the cause of a failure of the code `otherwise`."""
         match = _TEXT.match(text)
         if match is None or match["code"] not in ErrorCode.__members__:
-            return cls(ErrorCode.INTERNAL, text)
+            return cls(otherwise, text)
         said = dict(part.split("=", 1) for part in (match["fields"] or "").split() if "=" in part)
         try:
             fields = FailureFields(

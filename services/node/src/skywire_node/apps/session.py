@@ -334,14 +334,14 @@ class AppSession:
         if loop is None:
             self.fail(request_id, Failure(ErrorCode.NOT_FOUND, "unknown loop"))
         else:
-            loop.end(request_id, close.half, Failure.parse(close.reason) if close.reason else None)
+            loop.end(request_id, close.half, _said(close.reason) if close.reason else None)
 
     def _success(self, request_id: int, body: memoryview) -> None:
         appframes.check_nothing(body)
         self._settle(request_id, None)
 
     def _failure(self, request_id: int, body: memoryview) -> None:
-        self._settle(request_id, Failure.parse(appframes.read_failure(body)))
+        self._settle(request_id, _said(appframes.read_failure(body)))
 
     def _settle(self, request_id: int, failure: Failure | None) -> None:
         asked = self._asked.pop(request_id, None)
@@ -389,3 +389,8 @@ class AppSession:
         },
         State.CLOSED: {},
     }
+
+
+def _said(text: str) -> Failure:
+    """Read an app's own reason; one in free words is neither a bug nor the node's."""
+    return Failure.parse(text, ErrorCode.CLOSED)
