@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Literal
 
 from skywire_common.entries import Entry, SignedEntry
 from skywire_common.keys import PublicKey
@@ -12,6 +13,7 @@ from skywire_node.link.connection import Link
 
 # Bytes and packets sent and received, in the order of Transport's fields.
 Totals = tuple[int, int, int, int]
+TransportState = Literal["DIALING", "SETTLING", "UP", "SUSPECT", "DOWN"]
 NOTHING: Totals = (0, 0, 0, 0)
 
 
@@ -21,7 +23,7 @@ class Transport:
 
     entry: Entry
     remote: PublicKey
-    state: str = "DIALING"
+    state: TransportState = "DIALING"
     reason: str = ""
     since: float = 0.0
     link: Link | None = None

@@ -31,7 +31,7 @@ from skywire_node.link.handshake import HANDSHAKE_SECONDS, LinkHandshake
 from skywire_node.link.liveness import PING_AFTER
 from skywire_node.link.records import Kind
 from skywire_node.link.settlement import SETTLEMENT_SECONDS
-from skywire_node.link.transport import NOTHING, Totals, Transport
+from skywire_node.link.transport import NOTHING, Totals, Transport, TransportState
 from skywire_node.link.types import TCP, TransportType
 
 MAX_PENDING = 64  # accepted connections that have not settled yet
@@ -252,7 +252,7 @@ class Transports:
                 self._dialling(transport, "DOWN", reason)
                 raise LinkError(reason) from error
 
-    def _dialling(self, transport: Transport, state: str, reason: str = "") -> None:
+    def _dialling(self, transport: Transport, state: TransportState, reason: str = "") -> None:
         """Note how far a dial is, unless the other end's dial was quicker: then the transport is up."""
         if transport.link is None:
             self._state(transport, state, reason)
@@ -345,7 +345,7 @@ class Transports:
         transport.packets_received += link.packets_received
 
     @staticmethod
-    def _state(transport: Transport, state: str, reason: str = "") -> None:
+    def _state(transport: Transport, state: TransportState, reason: str = "") -> None:
         if (transport.state == "UP") != (state == "UP"):
             transport.since = time.monotonic()
         # Why it is down is told until it is up, also while it is dialled once more.

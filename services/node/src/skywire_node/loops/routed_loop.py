@@ -12,7 +12,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 import structlog
@@ -30,6 +30,8 @@ from skywire_node.routing.router import Outlet
 
 _SOON = 0.001
 _BLOCKED = 0.05  # how long a timer waits at least while there is no way to send
+
+LoopState = Literal["OPEN", "PAUSED", "CLOSING", "CLOSED"]
 
 log = structlog.get_logger(part="loop")
 
@@ -93,7 +95,7 @@ class RoutedLoop:
     host: LoopHost
     story: Story
     aside: Aside
-    state: str = "OPEN"
+    state: LoopState = "OPEN"
     reason: str = ""
     bytes_sent: int = 0
     bytes_received: int = 0

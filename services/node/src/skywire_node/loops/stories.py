@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
@@ -19,6 +19,7 @@ MAX_EVENTS = 64
 FIRST_KEPT = 16  # of a story that is longer than MAX_EVENTS
 MAX_TEXT = 400
 MIN_PREFIX = 4
+StoryState = Literal["DIALING", "OPEN", "PAUSED", "CLOSING", "CLOSED", "FAILED"]
 
 
 class Event(NamedTuple):
@@ -43,7 +44,7 @@ class Story:
         self.local = local
         self.remote = remote
         self.initiator = initiator
-        self.state = "DIALING"
+        self.state: StoryState = "DIALING"
         self.events: list[Event] = []
         self.left_out = 0
         self._clock = clock
@@ -77,7 +78,7 @@ class Stories:
         self._live[story] = None
         return story
 
-    def end(self, story: Story, state: str) -> None:
+    def end(self, story: Story, state: StoryState) -> None:
         """Keep a story that has come to its end among the last ones."""
         if self._live.pop(story, story) is None:
             story.state = state
