@@ -69,3 +69,11 @@ def test_a_request_is_bounded(make: Callable[[int], Any], most: int) -> None:
     assert make(most)
     with pytest.raises(DecodeError, match=r"at most|from 0 to|not"):
         make(most + 1)
+
+
+@pytest.mark.parametrize(
+    "address", ["h:0", "h:65536", "h:", ":1", "h", "h:1 ", "h:\u0661", "h\x1b:1", "h:" + "9" * 200]
+)
+def test_an_endpoint_is_where_somebody_can_listen(address: str) -> None:
+    with pytest.raises(DecodeError, match="address"):
+        beat(pb.Endpoint(kind="tcp", address=address))

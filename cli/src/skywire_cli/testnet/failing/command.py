@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+from skywire_common.errors import DecodeError
+from skywire_common.keys import parse_host_port
 
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import JsonCommand, JsonGroup
@@ -50,13 +52,21 @@ def described(one: Profile) -> str:
 
 
 class _Address(click.ParamType[tuple[str, int]]):
+    """HOST:PORT; `any_port`: port 0 is one that is free."""
+
     name = "host:port"
 
+    def __init__(self, *, any_port: bool = False) -> None:
+        self._any_port = any_port
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        host, _, port = str(value).rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 0xFFFF:
-            self.fail(f"{value} is no host:port", param, ctx)
-        return host, int(port)
+        text = str(value)
+        if self._any_port and len(text) > 2 and text.endswith(":0"):
+            return text[:-2], 0
+        try:
+            return parse_host_port(text)
+        except DecodeError as error:
+            self.fail(str(error), param, ctx)
 
 
 class _Times(click.ParamType[tuple[float, float]]):
@@ -76,7 +86,7 @@ def inflict() -> None:
 
 
 @inflict.command()
-@click.argument("listen", type=_Address(), metavar="HOST:PORT")
+@click.argument("listen", type=_Address(any_port=True), metavar="HOST:PORT")
 @click.argument("target", type=_Address(), metavar="TARGET:PORT")
 @click.option(
     "--delay", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="What passes is late, each way."

@@ -9,7 +9,7 @@ from skywire.transport_discovery.v1 import transport_discovery_pb2 as pb
 from skywire_common.convert import fields
 from skywire_common.convert.entries import signed_entry_to
 from skywire_common.errors import DecodeError
-from skywire_common.keys import PublicKey
+from skywire_common.keys import PublicKey, parse_host_port
 from skywire_common.routes import MAX_HOPS, Hop, Path, PathPair
 
 from skywire_transport_discovery.search import MAX_AVOIDED, MAX_ROUTES, Found, Query
@@ -81,10 +81,12 @@ def heartbeat_from(key: PublicKey, request: pb.RegisterNodeRequest) -> Heartbeat
 def _endpoint(message: pb.Endpoint, name: str) -> Endpoint:
     kind = fields.text(message.kind, MAX_KIND, f"{name}.kind")
     address = fields.text(message.address, MAX_ADDRESS, f"{name}.address")
-    host, _, port = address.rpartition(":")
-    a_word = kind.replace("-", "_").isidentifier()
-    if not host or not port.isascii() or not port.isdigit() or not address.isprintable() or not a_word:
+    if not kind.replace("-", "_").isidentifier() or not address.isprintable():
         raise DecodeError(f"{name} has a kind (a word) and an address HOST:PORT")
+    try:
+        parse_host_port(address)
+    except DecodeError as error:
+        raise DecodeError(f"{name}.address: {error}") from error
     return Endpoint(kind, address)
 
 
