@@ -118,6 +118,13 @@ async def test_death_is_noticed(tmp_path: Path, run: list[Service]) -> None:
     assert (tmp_path / READY_FILE).exists()
 
 
+def test_service_whose_directory_is_gone_says_what_to_do(tmp_path: Path) -> None:
+    service = Service("it", Kind.DISCOVERY, "good", tmp_path / "gone", lambda: None)
+    with pytest.raises(CliError, match="no directory any more") as caught:
+        service.configure({})
+    assert "testnet down" in caught.value.hint
+
+
 async def test_frozen_service_goes_on(tmp_path: Path, run: list[Service]) -> None:
     service = Started(tmp_path, "good").service
     run.append(service)

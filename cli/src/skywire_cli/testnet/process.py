@@ -79,7 +79,10 @@ class Service:
         return Path(self.state.log).read_text(errors="replace")
 
     def configure(self, document: dict[str, Any]) -> None:
-        """Write its config file."""
+        """Write its config file; raises CliError if its directory is gone."""
+        if not self.directory.is_dir():
+            hint = "its key went with it: `skywire testnet down`, and `up` for a new one"
+            raise CliError("FILE", f"{self.name} has no directory any more: {self.directory}", hint)
         (self.directory / CONFIG_FILE).write_text(json.dumps(document, indent=1) + "\n")
 
     async def start(self, timeout: float = START_TIMEOUT) -> None:
