@@ -21,7 +21,7 @@ in seconds since the world began, and then what the command itself says.
     as b renew | close | reroute 1a     node b asks setup nodes for that, with all that loop 1's end 1a knows
     addrules b live | nolink | unreserved     a setup node asks for rules that it may not have
     reroute 1a                   an end has other routes made and goes over to them
-    remove 1a                    its node's owner removes the rule by which an end sends
+    remove 1a [b]                its node's owner, or that of the next node, removes the rule by which its packets go
     tick 5, until 30 closed 1a   conditions: closed, open, got 1d 100000, clean, lost 1a, rerouted 1a, refused 1
     loops, rules, dropped, shares 1d 2d 3d, meter 1d 2d 3d
     expect got 1d 100000         fails unless it holds now; besides those of `until`:
@@ -124,8 +124,10 @@ class Script:
     def do_read(self, end: str, how: str) -> None:
         self._as(end, lambda: self.world.ends[end].read(how == "on"))
 
-    def do_remove(self, end: str) -> None:
+    def do_remove(self, end: str, neighbour: str = "") -> None:
         node, route_id = self.world.nodes[self.world.ends[end].node], self.world.ends[end].loop.routes.forward_id
+        if neighbour:
+            node, route_id = self.world.nodes[neighbour], node.plane.table.rules[route_id].next_id
         self.world.do(node, lambda: node.plane.loops.rules_removed(node.plane.table.drop([route_id])))
 
     def do_reroute(self, end: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from skywire_common import packet
 from skywire_common.loop import frames
 from skywire_common.loop.endpoint import MAX_PLAIN, MAX_PONGS, MAX_STALL, MIN_STALL, OVERHEAD, STALL_FACTOR
@@ -40,3 +41,24 @@ def test_how_long_a_silent_route_is_waited_for_is_bounded() -> None:
     pair.a.packets(pair.now)
     assert not end.stalled(end.sending.last_progress + MAX_STALL)
     assert end.stalled(end.sending.last_progress + MAX_STALL + 0.1)
+
+
+@pytest.mark.parametrize("do", ["write", "close"])
+def test_one_thing_under_way_is_enough_to_tell_that_a_route_is_silent(do: str) -> None:
+    pair = Pair()
+    end = pair.a.endpoint
+    end.write(b"there?")
+    pair.run(lambda: not end.sending.unacknowledged)
+    if do == "write":
+        end.write(b"into the void")
+    else:
+        end.close(pair.now)
+    sent = pair.now
+    while pair.now - sent < MAX_STALL:
+        pair.a.packets(pair.now)  # and again, each time that the probe asks for it: nothing else is ever under way
+        pair.now = end.deadline()
+        end.on_timer(pair.now)
+        if end.stalled(pair.now):
+            break
+    assert MIN_STALL < pair.now - sent < MAX_STALL
+    assert not end.stalled(pair.now), "the next route has its own time"

@@ -371,6 +371,8 @@ class Endpoint:
         if now - self._sent_at >= KEEPALIVE:
             self.ping(now)
             self._sent_at = now  # if the link has no room now, the next one is due a whole interval later
+        if self.state is _DONE and now >= self._linger_until:
+            self._done_owed = False  # it found no way in all that time; who misses it asks for another one
         events: list[Event] = []
         self._advance(events, now)
         return events
@@ -406,7 +408,7 @@ class Endpoint:
         patience = min(max(sending.congestion.smoothed * STALL_FACTOR, MIN_STALL), MAX_STALL) * self._stall_factor
         # Where a round trip takes longer than that, slow is not dead.
         patience = min(max(patience, sending.congestion.probe_after()), SLOWEST)
-        if now - sending.last_progress <= patience:
+        if now - max(sending.last_progress, self.proved_at) <= patience:
             return False
         # Should the next route be as silent, it may be the bytes that take so long.
         self._stall_factor *= 2

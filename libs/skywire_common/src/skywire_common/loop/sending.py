@@ -134,8 +134,8 @@ class Sending:
 
     @property
     def under_way(self) -> bool:
-        """Whether something was sent and neither acknowledged nor found lost."""
-        return bool(self._flight)
+        """Whether something was sent that is not acknowledged, on its way or to be sent again."""
+        return bool(self._flight or self._lost or self._doubted)
 
     @property
     def next_offset(self) -> int:
@@ -156,7 +156,8 @@ class Sending:
         """Return the next encoded frame and note it as under way with `counter`; None if nothing may go."""
         if not self.ready():
             return None
-        if self._lost:
+        resent = bool(self._lost)
+        if resent:
             segment = self._lost.popleft()
             start, end, frame = segment.start, segment.end, segment.frame
             self.resent += end - start
@@ -177,7 +178,7 @@ class Sending:
             start = end = self._close.final
             frame = frames.encode(self._close)
             self._close_queued = False
-        if not self._flight:
+        if not self._flight and not resent and not self._doubted:
             self.last_progress = now
         self._flight.append(Segment(counter, start, end, frame, now))
         self._flying += end - start
