@@ -301,9 +301,8 @@ class Mishaps:
 
     def clock_jumps(self) -> None:
         node = self.world.nodes[self.rng.choice(self.names)]
-        seconds = self.rng.choice((-3_600, -60, 60, 3_600))
-        node.skew += seconds
-        self.note(f"the clock of {node.name} jumps by {seconds} s")
+        node.skew = self.rng.choice((-3_600, -60, 60, 3_600))  # an hour: rules live for two
+        self.note(f"the clock of {node.name} jumps, and is {node.skew} s ahead")
 
     def lose_disk(self) -> None:
         dead = [node for node in self.world.nodes.values() if not node.process.alive]
