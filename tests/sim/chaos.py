@@ -9,8 +9,8 @@ from __future__ import annotations
 from sim.ends import LEAVING, End
 from sim.mishaps import Mishaps
 
-MENDED_SECONDS = 45.0  # in which every loop goes on after all is mended: a reroute's longest pause, a link's silence
-CLOSED_SECONDS = 30.0
+MENDED_SECONDS = 20.0  # in which every loop goes on after all is mended: the longest pause between tries, and a try
+CLOSED_SECONDS = 20.0
 LEASES_SECONDS = 250.0
 
 
