@@ -11,7 +11,8 @@ from skywire_common import packet
 from skywire_common.curve import SecretKey
 from skywire_common.errors import DecodeError, LinkError
 from skywire_common.loop import frames
-from skywire_common.loop.endpoint import Dropped, Endpoint
+from skywire_common.loop.endpoint import Endpoint
+from skywire_common.loop.events import Dropped
 from skywire_common.noise import Cipher
 from skywire_node.link.handshake import LinkHandshake
 from skywire_node.link.records import RecordReader

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from skywire_common.errors import DecodeError
 from skywire_common.loop import frames
 from skywire_common.loop.aside import ASIDE, PAYLOAD_SIZE, Aside, is_aside
-from skywire_common.loop.endpoint import Dropped, Endpoint
+from skywire_common.loop.endpoint import Endpoint
+from skywire_common.loop.events import Dropped
 from skywire_common.noise import Cipher
 
 

@@ -10,18 +10,8 @@ from skywire_common.drops import DropReason
 from skywire_common.errors import DecodeError, LocalError
 from skywire_common.loop import frames
 from skywire_common.loop.congestion import MAX_PROBE
-from skywire_common.loop.endpoint import (
-    MAX_PINGS,
-    MAX_PONGS,
-    OVERHEAD,
-    Closed,
-    Delivered,
-    Dropped,
-    Ended,
-    Endpoint,
-    Event,
-    State,
-)
+from skywire_common.loop.endpoint import MAX_PINGS, MAX_PONGS, OVERHEAD, Endpoint, State
+from skywire_common.loop.events import Closed, Delivered, Dropped, Ended, Event
 from skywire_common.loop.receiving import RECEIVE_WINDOW, Receiving
 from skywire_common.loop.sending import HIGH_WATER, MAX_DOUBTED, MAX_SEGMENT
 from skywire_common.noise import Cipher

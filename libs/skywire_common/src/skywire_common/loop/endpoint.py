@@ -21,12 +21,12 @@ from __future__ import annotations
 import struct
 from collections import deque
 from enum import Enum
-from typing import NamedTuple
 
 from skywire_common.drops import DropReason
 from skywire_common.errors import DecodeError, LocalError, LoopError
 from skywire_common.loop import frames
 from skywire_common.loop.congestion import Floor
+from skywire_common.loop.events import Closed, Delivered, Dropped, Ended, Event
 from skywire_common.loop.receiving import RECEIVE_WINDOW, Receiving
 from skywire_common.loop.sending import Sending
 from skywire_common.noise import TAG_SIZE, Cipher
@@ -62,35 +62,6 @@ class State(Enum):
 
 # Looking a member up in its enum is slow (Python 3.11), and these are asked for with every packet.
 _DONE, _CLOSED = State.DONE, State.CLOSED
-
-
-class Delivered(NamedTuple):
-    """Bytes for the app, in order; answer with `consumed`."""
-
-    data: memoryview | bytes
-
-
-class Ended(NamedTuple):
-    """The other side sends no more; `full`: it does not read any more either, `reason` says why if it was asked to."""
-
-    full: bool
-    reason: str = ""
-
-
-class Closed(NamedTuple):
-    """The loop is over: `remote` if the other side broke it off. An orderly end has the reason the other side gave."""
-
-    reason: str
-    remote: bool
-
-
-class Dropped(NamedTuple):
-    """The packet was not taken."""
-
-    reason: DropReason
-
-
-Event = Delivered | Ended | Closed | Dropped
 
 
 class Endpoint:

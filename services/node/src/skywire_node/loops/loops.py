@@ -20,7 +20,8 @@ from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr, PublicKey
 from skywire_common.loop.aside import Aside, is_aside
 from skywire_common.loop.congestion import Floor
-from skywire_common.loop.endpoint import Dropped, Endpoint
+from skywire_common.loop.endpoint import Endpoint
+from skywire_common.loop.events import Dropped
 from skywire_common.noise import Handshake
 from skywire_common.rules import APP_TYPE
 
@@ -30,9 +31,10 @@ from skywire_node.loops import asides
 from skywire_node.loops.accepting import Accepting
 from skywire_node.loops.dialling import Dialling
 from skywire_node.loops.greeting import Greetings
+from skywire_node.loops.host import Timer
 from skywire_node.loops.loop_setup import Answer, Offer, Routes, SetUps
 from skywire_node.loops.own_rules import OwnRules
-from skywire_node.loops.routed_loop import RoutedLoop, Timer
+from skywire_node.loops.routed_loop import RoutedLoop
 from skywire_node.loops.stories import Stories, Story, shown_way
 from skywire_node.routing.flow import Flow
 from skywire_node.routing.leases import Installed

@@ -12,17 +12,17 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
-from uuid import UUID
+from typing import Literal
 
 import structlog
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields, LoopError
 from skywire_common.keys import Addr
 from skywire_common.loop.aside import Aside
-from skywire_common.loop.congestion import Floor
-from skywire_common.loop.endpoint import OVERHEAD, Closed, Delivered, Dropped, Ended, Endpoint, State
+from skywire_common.loop.endpoint import OVERHEAD, Endpoint, State
+from skywire_common.loop.events import Closed, Delivered, Dropped, Ended
 
 from skywire_node.edge import LoopReader
+from skywire_node.loops.host import LoopHost, Timer
 from skywire_node.loops.loop_setup import Left, Routes
 from skywire_node.loops.stories import Story, shown_way
 from skywire_node.routing.leases import Installed
@@ -34,50 +34,6 @@ _BLOCKED = 0.05  # how long a timer waits at least while there is no way to send
 LoopState = Literal["OPEN", "PAUSED", "CLOSING", "CLOSED"]
 
 log = structlog.get_logger(part="loop")
-
-
-class Timer(Protocol):
-    """A call that is to come."""
-
-    def cancel(self) -> None:
-        """Let it not come."""
-
-
-class LoopHost(Protocol):
-    """What a loop needs of its node."""
-
-    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
-        """Have `call` called in `delay` seconds."""
-
-    def clock(self) -> float:
-        """Monotonic seconds."""
-
-    def way(self, forward_id: int) -> tuple[Installed, Outlet] | None:
-        """Return the forward rule and the link it leads to; None if either is gone."""
-
-    def transports_of(self, routes: Routes) -> frozenset[UUID]:
-        """Return this node's own transports that a pair of routes leaves and arrives by."""
-
-    def floor(self, remote: Addr, forward_id: int) -> Floor:
-        """Return what all loops know together of the round trip to a node by one link."""
-
-    def commit(self, forward_id: int, rule: Installed, now: float) -> None:
-        """The first packet leaves by the rule: it lives to its expiry now."""
-
-    def wake(self, loop: RoutedLoop) -> None:
-        """Give the loop a turn to send."""
-
-    def wait_for(self, link: Outlet, loop: RoutedLoop) -> None:
-        """Give the loop a turn when the link has room again."""
-
-    def dropped(self, event: Dropped) -> None:
-        """Count a packet that the endpoint refused."""
-
-    def route_silent(self, loop: RoutedLoop, reason: str) -> None:
-        """The loop's route is lost or silent: find another one, or wait."""
-
-    def over(self, loop: RoutedLoop, reason: Failure | None, *, orderly: bool) -> None:
-        """The loop is closed: free its rules and forget it."""
 
 
 @dataclass(eq=False)
