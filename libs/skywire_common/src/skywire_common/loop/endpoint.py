@@ -332,6 +332,8 @@ class Endpoint:
         if self.sending.starved and now >= self._starved_probe_at:
             self._starved_probe_at = now + STARVED_PROBE
             self._ping_owed = True
+            if self.proved_at >= self._asked_at:  # with nothing under way, only pongs tell that packets pass
+                self._asked_at = now
         if self._pings_left and now - self._ping_at >= PING_AGAIN:
             self._pings_left -= 1
             self._ping_at = now
