@@ -319,14 +319,18 @@ asyncio.run(main())
 async def test_starting_and_stopping_many_times_leaves_nothing(world: World) -> None:
     world.app("echo", "1.0", WIKI_ECHO)
     host = world.make(AppSpec("echo", "1.0", port=10))
-    counts = []
+    opened: set[str] = set()
+    counts = set()
     for _ in range(10):
         host.start_app("echo")
         await world.until_state("echo", AppState.READY)
         await world.dial(10, b"x").until(1)
         await host.stop_app("echo")
-        counts.append((len(descriptors()), len(asyncio.all_tasks()), len(host.ports.bound())))
-    assert counts[1:] == counts[:-1]
+        # Another test's garbage may go in the meantime, with its descriptors.
+        assert not opened or descriptors() <= opened
+        opened = opened or descriptors()
+        counts.add((len(asyncio.all_tasks()), len(host.ports.bound())))
+    assert len(counts) == 1
 
 
 def test_restarts_follow_the_policy_and_back_off() -> None:

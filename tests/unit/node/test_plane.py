@@ -56,7 +56,7 @@ async def test_draining_waits_for_bytes_that_a_loop_had_no_room_for_and_tells_th
         held = [sent[at : at + 48_000] for at in range(0, len(sent), 48_000)]
         leaving = Leaving(near, held)
         near.attach(leaving)
-        attach(other)
+        here = attach(other)
         while near.write(held.pop(0)):
             pass
         draining = asyncio.create_task(net.planes[0].loops.drain())
@@ -68,6 +68,22 @@ async def test_draining_waits_for_bytes_that_a_loop_had_no_room_for_and_tells_th
         await draining
         assert got.got == sent
         assert got.reason is None
+        assert here.reason is not None and here.reason.code is ErrorCode.STOPPING
+
+
+async def test_an_app_whose_node_stops_does_not_take_what_came_for_the_whole_though_the_other_end_closes_too() -> None:
+    async with Net(2, seed=45) as net:
+        near, far = await net.loop(0, 1)
+        reader, writer = attach(near), attach(far)
+        reader.reading = False
+        while far.write(bytes(48_000)):
+            pass
+        far.close()
+        await net.until(lambda: len(reader.got) > 0)
+        await net.planes[0].loops.drain()
+        assert reader.reason is not None and reader.reason.code is ErrorCode.STOPPING
+        await writer.closed.wait()
+        assert writer.reason is None, "it has asked for the end itself"
 
 
 async def test_a_port_without_an_app_is_refused_and_leaves_nothing_with_the_initiator() -> None:

@@ -308,7 +308,7 @@ class Loops:
             self._setups.close_later(between, loop.loop_id, None, "closed")
         if reason is None:
             self._in_order.append(loop.loop_id)
-        said = str(reason or "orderly")
+        said = loop.reason or "orderly"
         counts = f"sent {loop.bytes_sent} bytes, resent {loop.endpoint.sending.resent}, received {loop.bytes_received}"
         loop.story.note("closed", f"{said}; {counts}, {loop.reroutes} reroutes", loop.routes.setup_id)
         self.stories.end(loop.story, loop.state)
@@ -322,7 +322,8 @@ class Loops:
         """
         for loop in list(self.by_id.values()):
             if not loop.endpoint.sending.blocked:
-                loop.close(Failure(ErrorCode.STOPPING, "the node is stopping"), deliver=True)
+                fields = FailureFields(hop_key=loop.local.public_key, setup_id=loop.loop_id)
+                loop.stop(Failure(ErrorCode.STOPPING, "the node is stopping", fields))
         while self.by_id:
             await self._one_over.wait()
             self._one_over.clear()

@@ -68,6 +68,7 @@ class RoutedLoop:
     _early: list[bytes] = field(default_factory=list)
     _early_end: list[Callable[[LoopReader], None]] = field(default_factory=list)
     _farewell: Failure | None = None  # why the other end closed the loop after all its bytes
+    _cut_short: Failure | None = None  # why the node ended the loop before all that comes was here
     _refusal: Failure | None = None  # why this end ends the loop, as soon as the initiator can hear it
     _timer: Timer | None = None
     _timer_at: float = 0.0
@@ -128,6 +129,13 @@ class RoutedLoop:
         self.state = "CLOSING"
         self.endpoint.close(self.host.clock(), str(reason or ""))
         self.host.wake(self)
+
+    def stop(self, reason: Failure) -> None:
+        """The node goes: deliver what was written and end, telling both ends why."""
+        if self.state not in ("CLOSING", "CLOSED"):
+            if not self.endpoint.receiving.complete:
+                self._cut_short = reason  # what still comes is discarded: its app must not take that for the whole
+            self.close(reason, deliver=True)
 
     # -- the network's side
 
@@ -318,14 +326,15 @@ class RoutedLoop:
             return
         if self._farewell is not None:
             reason = None if self.state == "CLOSING" else self._farewell  # every byte came, whatever is lost since
-        self.state, self.reason = "CLOSED", str(reason or "")
+        told = reason or self._cut_short
+        self.state, self.reason = "CLOSED", str(told or "")
         self._open.set()
         self._news.set()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.host.over(self, reason, orderly=orderly)
-        self._tell(lambda reader: reader.on_closed(reason))
+        self._tell(lambda reader: reader.on_closed(told))
 
     def _tell(self, call: Callable[[LoopReader], None]) -> None:
         if self._reader is not None:
