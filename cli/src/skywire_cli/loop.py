@@ -12,7 +12,7 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_cli.asking import ask
 from skywire_cli.failures import CliError, Exit
 from skywire_cli.lazy import JsonGroup
-from skywire_cli.output import console, json_wanted, print_json, size, table, visible
+from skywire_cli.output import console, json_wanted, print_json, route_id, size, table, visible
 from skywire_cli.target import Target, target_options
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def trace(target: Target, loop_id: str, standby: bool, seconds: float) -> int:
 
     traced, answer = ask(target, question)
     if json_wanted():
-        print_json({**plain(answer), "loop_id": traced.loop_id.hex(), "state": traced.state, "why": traced.reason})
+        hops = [{"id": route_id(hop.route_id), **plain(hop)} for hop in answer.hops]
+        of = {"loop_id": traced.loop_id.hex(), "state": traced.state, "why": traced.reason}
+        print_json({**plain(answer), "hops": hops, **of})
     else:
         columns = (
             "hop",
@@ -94,7 +96,7 @@ def _hop(index: int, hop: pb.TracedHop) -> tuple[object, ...]:
         index,
         hop.public_key.hex()[:8],
         hop.status,
-        f"{hop.route_id:08x}",
+        route_id(hop.route_id),
         UUID(bytes=hop.transport_out) if hop.transport_out else "",
         f"{hop.round_trip_us} µs" if index else "",
         f"{hop.held_us} µs" if index else "",

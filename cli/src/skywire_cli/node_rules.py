@@ -11,7 +11,7 @@ from skywire_common.packet import MAX_ROUTE_ID
 from skywire_cli.asking import ask, done, show
 from skywire_cli.failures import CliError
 from skywire_cli.lazy import ListGroup
-from skywire_cli.output import age, size
+from skywire_cli.output import age, route_id, size
 from skywire_cli.target import Target, target_options
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def list_rules(target: Target) -> None:
     from skywire_cli.shown import rule
 
     show(
-        [{"id": _id(item.route_id), **rule(item)} for item in ask(target, lambda admin: admin.rules())],
+        [{"id": route_id(item.route_id), **rule(item)} for item in ask(target, lambda admin: admin.rules())],
         "rules",
         {
             "route id": lambda row: row["id"],
@@ -65,7 +65,7 @@ def remove_rules(target: Target, route_ids: tuple[str, ...]) -> None:
     async def remove(admin: NodeAdmin) -> int:
         # Ranges are sparse: what they hold is asked for, not counted up.
         there = [rule.route_id for rule in await admin.rules()]
-        if doubtful := [_id(number) for text, _ in named for number in _decimals(text) if number in there]:
+        if doubtful := [route_id(number) for text, _ in named for number in _decimals(text) if number in there]:
             hint = f"nothing was removed: name it {', '.join(doubtful)}, or write 0x before hex digits"
             raise CliError("USAGE", f"{' '.join(route_ids)}: hex digits, or the decimal number of a rule?", hint)
         empty = [text for text, (first, last) in named if not any(first <= number <= last for number in there)]
@@ -84,10 +84,6 @@ def remove_rules(target: Target, route_ids: tuple[str, ...]) -> None:
 
 
 rules.add_command(remove_rules, "drop")  # its first name
-
-
-def _id(number: int) -> str:
-    return f"{number:08x}"
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -109,4 +105,4 @@ def _decimals(text: str) -> set[int]:
 def _meant(text: str) -> str:
     """Name the id that a decimal number, the `route_id` of --json, is."""
     number = int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else MAX_ROUTE_ID + 1
-    return f"; the decimal number {text} is {_id(number)}" if number <= MAX_ROUTE_ID else ""
+    return f"; the decimal number {text} is {route_id(number)}" if number <= MAX_ROUTE_ID else ""

@@ -116,6 +116,11 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
+def route_id(number: int) -> str:
+    """Return the id of a rule as tables show it and `rules remove` takes it."""
+    return f"{number:08x}"
+
+
 def size(count: float) -> str:
     """Return bytes for people: `1.5 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

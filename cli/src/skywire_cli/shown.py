@@ -12,6 +12,8 @@ from uuid import UUID
 from skywire_common import rules
 from skywire_common.errors import DecodeError
 
+from skywire_cli.output import route_id
+
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from skywire.common.v1 import common_pb2
@@ -21,7 +23,7 @@ Row = dict[str, Any]
 _UUID_SIZE = 16
 # States of a loop that is no more; what it carried is not remembered.
 OVER = frozenset({"CLOSED", "FAILED"})
-_TRANSPORT_FIELDS = frozenset({"transport_id", "from_transport"})
+_TRANSPORT_FIELDS = frozenset({"transport_id", "from_transport", "transport_in", "transport_out"})
 
 
 def plain(message: Message) -> Row:
@@ -64,7 +66,7 @@ def rule(message: pb.Rule) -> Row:
         }
     else:
         row |= {
-            "next": f"{decoded.next_id:08x} over {decoded.next_transport}",
+            "next": f"{route_id(decoded.next_id)} over {decoded.next_transport}",
             "next_id": decoded.next_id,
             "next_transport": str(decoded.next_transport),
         }

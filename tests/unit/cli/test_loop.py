@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from skywire.common.v1 import common_pb2
@@ -112,6 +113,15 @@ async def test_a_trace_is_a_table_of_hops(node: tuple[Played, str], capsys: pyte
         assert text in said
     (asked,) = played.traced
     assert (asked.loop_id, asked.timeout_ms, asked.standby) == (LOOP_ID, 500, True)
+
+
+async def test_a_trace_as_json_names_rules_and_transports_as_other_commands_do(
+    node: tuple[Played, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await skywire("loop", "trace", "a0a1", "--socket", node[1], "--json") == Exit.OK
+    first, last = json.loads(capsys.readouterr().out)["hops"]
+    assert (first["id"], last["id"]) == ("000000ab", "000000cd")
+    assert (first["transport_out"], last["transport_out"]) == (str(UUID(bytes=OUT)), "")
 
 
 async def test_a_trace_that_stops_says_where_and_fails(

@@ -10,6 +10,7 @@ from skywire_common.convert.routes import addr_from
 from skywire_common.entries import transport_id
 
 from skywire_cli.demo.outcome import Hop
+from skywire_cli.output import route_id
 
 if TYPE_CHECKING:
     from skywire.node.v1 import node_admin_pb2 as pb
@@ -87,6 +88,6 @@ def _names_of_transports(net: Testnet) -> dict[bytes, str]:
 def _said(rule: pb.Rule, names: Mapping[bytes, str]) -> str:
     decoded = rules.decode(rule.encoded)
     if isinstance(decoded, rules.AppRule):
-        return f"{rule.route_id:08x}: deliver to port {decoded.local_port}"
+        return f"{route_id(rule.route_id)}: deliver to port {decoded.local_port}"
     over = names.get(decoded.next_transport.bytes, str(decoded.next_transport))
-    return f"{rule.route_id:08x}: send on as {decoded.next_id:08x} over {over}"
+    return f"{route_id(rule.route_id)}: send on as {route_id(decoded.next_id)} over {over}"

@@ -11,6 +11,7 @@ from skywire_common import disk
 from skywire_cli.disk import LEAST_FREE, too_little
 from skywire_cli.doctor.clocks import Clock, wrong
 from skywire_cli.doctor.facts import Facts, PeerFact, Row
+from skywire_cli.output import route_id
 
 MANY_RESTARTS = 3
 KEY_MODE = 0o600
@@ -286,7 +287,7 @@ def _rules(facts: Facts) -> Iterator[Finding]:
     if facts.summary is None:
         return
     if facts.summary["rules_orphaned"]:
-        ids = [f"{row['route_id']:08x}" for row in facts.rules if row["lapses_in_s"] <= 0]
+        ids = [route_id(row["route_id"]) for row in facts.rules if row["lapses_in_s"] <= 0]
         what = f"{facts.summary['rules_orphaned']} rules were never finished and are past their lease"
         fix = Fix("drop", " ".join(ids)) if ids else None
         yield Finding("RULES_ORPHANED", what, f"skywire node rules remove {' '.join(ids[:8])}".rstrip(), fix)
