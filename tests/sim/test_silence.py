@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from sim.ends import End
-from sim.world import World, topology
+from sim.diamond import fall_silent, one_loop
 from skywire_common.loop.endpoint import UNANSWERED
 from skywire_common.loop.sending import HIGH_WATER
 
-PORT = 40
 # A stall is seen after 1 to 5 s by the round trip, which is short here; the responder leaves the initiator 2 s.
 LEFT_WITHIN = 5.0
 
 every_silence = pytest.mark.parametrize("silent", [("there",), ("back",), ("there", "back")], ids="-".join)
 either_writer = pytest.mark.parametrize("writer", ["a", "d"], ids=["initiator", "responder"])
 either_link = pytest.mark.parametrize("near", [True, False], ids=["first-link", "last-link"])
-
-
-@contextmanager
-def one_loop(writer: str, *, standby: bool = False) -> Iterator[tuple[World, End, End]]:
-    """A loop from a to d of a diamond whose round trip is known: the world, the writer's end, the other one."""
-    world = World(20, *topology("diamond", 4), setups=2)
-    try:
-        world.nodes["d"].ports[PORT] = ""
-        world.nodes["a"].standby = standby
-        world.dial("1", "a", "d", PORT)
-        assert world.until(lambda: {"1a", "1d"} <= world.ends.keys(), 5.0)
-        end = world.ends[f"1{writer}"]
-        other = end.other
-        assert other is not None
-        for _ in range(3):
-            world.tick(1.0)
-            world.do(world.nodes[writer], lambda: end.write(100))
-            assert world.until(lambda: other.received == end.written, 1.0)
-        yield world, end, other
-    finally:
-        world.close()
-
-
-def fall_silent(world: World, silent: tuple[str, ...], *, near: bool) -> None:
-    """Have the loop's route pass nothing more in these directions, seen from a, on its first or last link."""
-    middle = world.path_names(world.ends["1a"].loop.routes)[2]
-    there = ("a", middle) if near else (middle, "d")
-    for way in silent:
-        world.hole(*(there if way == "there" else there[::-1]))
 
 
 @pytest.mark.parametrize("standby", [False, True], ids=["alone", "standby"])

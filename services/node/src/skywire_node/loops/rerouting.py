@@ -70,9 +70,14 @@ class Rerouting:
     def lost(self, loop: RoutedLoop, reason: str) -> None:
         """Find another route for a loop, unless that is under way."""
         if loop.loop_id not in self._under_way:
-            task = self._spawn(self._find(loop), "reroute")
-            self._under_way[loop.loop_id] = task
-            task.add_done_callback(lambda _: self._under_way.pop(loop.loop_id, None))
+            self._under_way[loop.loop_id] = self._spawn(self._search(loop), "reroute")
+
+    async def _search(self, loop: RoutedLoop) -> None:
+        try:
+            await self._find(loop)
+        finally:
+            # In the step that saw the loop open: one that is lost from then on is searched for anew.
+            self._under_way.pop(loop.loop_id, None)
 
     async def _find(self, loop: RoutedLoop) -> None:
         clock = self.loops.clock
@@ -99,6 +104,8 @@ class Rerouting:
                 continue
             try:
                 changed = await self._try(loop, doubted)
+                if not loop.waiting_for_route:
+                    return
             except Failure as failure:
                 loop.story.note("no other route yet", str(failure), failure.fields.setup_id)
                 setup_id = (failure.fields.setup_id or loop.routes.setup_id).hex()
