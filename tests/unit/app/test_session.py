@@ -9,6 +9,7 @@ from skywire_common import appframes as af
 from skywire_common.appframes import FrameType
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
+from skywire_common.request_ids import KEPT_FOR_REQUESTS
 
 OWN = PublicKey(b"\x02" + bytes(range(32)))
 FAR = Addr(PublicKey(b"\x03" + bytes(range(32))), 10)
@@ -104,6 +105,36 @@ def test_sends_unanswered_per_stream_are_bounded_and_leave_ids_to_others() -> No
     assert len(driver.out()) == 199, "one each: 254 ids among 200 streams"
     more = [driver.dialled(51_000 + index) for index in range(24)]
     assert driver.session.streams.keys() >= {stream.addr for stream in more}
+
+
+def test_streams_that_came_first_and_are_not_read_leave_sends_and_requests_to_a_hundred_others() -> None:
+    driver = Driver()
+    for index in range(100):  # each of them took its share while it was one of a few
+        driver.dialled(50_000 + index).write(bytes(100 * af.SAFE_PAYLOAD))
+        assert driver.out()
+    driver.dialled(60_000).write(b"here")
+    ((kind, _, _),) = driver.out()
+    assert kind == FrameType.SEND
+
+
+def test_sends_leave_ids_to_requests_and_wait_for_one_in_turn() -> None:
+    driver = Driver()
+    streams = [driver.dialled(50_000 + index) for index in range(300)]
+    for stream in streams:
+        stream.write(b"x")
+    sends = [number for _, number, _ in driver.out()]
+    assert len(sends) == af.REQUEST_IDS - KEPT_FOR_REQUESTS
+    streams[0].close()
+    dials = KEPT_FOR_REQUESTS - 1
+    for _ in range(dials):
+        driver.session.dial(FAR, lambda _stream, _failure: None)
+    asked = driver.out()
+    assert [kind for kind, _, _ in asked] == [FrameType.CLOSE] + [FrameType.CREATE_LOOP] * dials
+    driver.feed(*(af.failure(number, "NO_ROUTE: none") for _, number, _ in asked))
+    assert not driver.out(), "Sends leave these to requests"
+    driver.feed(af.SUCCESS[sends[1]])
+    (first,) = driver.out()
+    assert af.decode_send(first[2])[0] == streams[af.REQUEST_IDS - KEPT_FOR_REQUESTS].addr
 
 
 def test_the_ids_of_what_a_node_asks_are_bounded() -> None:

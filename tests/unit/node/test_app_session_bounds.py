@@ -8,6 +8,7 @@ from skywire_common.appframes import FrameType
 from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr
 from skywire_common.loop.receiving import RECEIVE_WINDOW
+from skywire_common.request_ids import KEPT_FOR_REQUESTS
 from skywire_node.apps.limits import OVERCOMMIT, Limits
 from skywire_node.apps.loop import MAX_LOOP_QUEUE
 from skywire_node.apps.session import State
@@ -19,9 +20,18 @@ def test_the_nodes_request_ids_are_bounded_and_wait() -> None:
     loops = [driver.dialled(50_000 + index) for index in range(300)]
     for loop in loops:
         loop.reader.on_data(b"x")
-    frames = driver.frames(most=1 << 30)
-    assert sorted(frame[1] for frame in frames) == list(range(255))
-    assert len(driver.succeed(17)) == 1
+    sends = driver.frames(most=1 << 30)
+    assert len(sends) == af.REQUEST_IDS - KEPT_FOR_REQUESTS
+    offered = [RecordingLoop(Addr(OWN, 10), Addr(FAR, 50_000 + index)) for index in range(KEPT_FOR_REQUESTS + 1)]
+    for loop in offered:
+        driver.session.offer(loop)
+    asked = driver.frames()
+    assert [kind for kind, _, _ in asked] == [FrameType.CONFIRM_LOOP] * KEPT_FOR_REQUESTS
+    assert sorted(request_id for _, request_id, _ in sends + asked) == list(range(255))
+    assert [kind for kind, _, _ in driver.succeed(17)] == [FrameType.CONFIRM_LOOP]
+    for _, request_id, _ in asked:
+        assert not driver.succeed(request_id), "Sends leave these to requests"
+    assert len(driver.succeed(18)) == 1
 
 
 def test_backlog_is_bounded() -> None:

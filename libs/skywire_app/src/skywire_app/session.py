@@ -1,8 +1,8 @@
 """The app's side of its pipe, without I/O: frames in, frames out, streams between (docs/wire-format.md, App pipe).
 
 The shells, asyncio and blocking, read the pipe into a FrameBuffer, call `feed`, and write whatever is in `out` after
-every call. The app's own requests have 255 ids: `claim` shares them among the streams, so that streams that wait for a
-slow far end leave ids to the others, and requests that find none wait their turn.
+every call. The app's own requests have 255 ids: `claim` shares them among the streams (request_ids.py), so that streams
+that wait for a slow far end leave ids to the others, and requests that find none wait their turn.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from skywire_common import appframes
 from skywire_common.appframes import FrameBuffer, FrameType, LoopAddr
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr
+from skywire_common.request_ids import KEPT_FOR_REQUESTS, most_sends
 
 from skywire_app.stream import StreamState
 
@@ -238,7 +239,7 @@ class Session:
             answer(bytes(body), failure)
         if self._waiting and self._free:
             self._request(*self._waiting.popleft())
-        while self._starved and self._free:
+        while self._starved and len(self._free) > KEPT_FOR_REQUESTS:
             stream = next(iter(self._starved))
             del self._starved[stream]
             stream.pump()
@@ -247,13 +248,13 @@ class Session:
 
     def claim(self, stream: StreamState) -> int | None:
         """Give an id to a stream if it has not more than its share under way."""
-        share = min(MAX_UNANSWERED, appframes.MAX_REQUEST_ID // (len(self.streams) or 1))
-        if stream.unanswered >= share and stream.unanswered:
-            return None
-        if not self._free:
+        free = self._free
+        most = most_sends(len(self.streams), len(free))
+        if stream.unanswered < min(MAX_UNANSWERED, most):
+            return free.popleft()
+        if not stream.unanswered:  # so no answer of its own will have it try again
             self._starved[stream] = None
-            return None
-        return self._free.popleft()
+        return None
 
     def sent(self, request_id: int, frame: bytes, stream: StreamState) -> None:
         """Take a Send for the pipe."""

@@ -4,7 +4,7 @@ Theory of operation. The shell reads the pipe into a FrameBuffer and calls `feed
 be written, and writes what it gets. Frames for the app are made only then, so what waits are bytes, one queue per
 loop, and each turn of `take` goes round the loops frame by frame. An app asks with ids of its own, and 255 requests
 are all it can have unanswered: that bounds what it makes the node hold. The node's own ids are 255 too; `window` and
-the number of loops decide how many of them one loop may use, so that no loop that is not read holds up the others.
+request_ids.py decide how many of them one loop may use, so that no loop that is not read holds up the others.
 
     INIT ──Init──▶ READY ──the pipe ends, or a frame that no app may send──▶ CLOSED
 
@@ -22,6 +22,7 @@ from skywire_common import appframes
 from skywire_common.appframes import FrameBuffer, FrameType, LoopAddr
 from skywire_common.errors import DecodeError, ErrorCode, Failure, FailureFields
 from skywire_common.keys import Addr
+from skywire_common.request_ids import KEPT_FOR_REQUESTS, most_sends
 
 from skywire_node.apps.limits import MAX_SHARE, MAX_WINDOW, OVERCOMMIT, Limits
 from skywire_node.apps.loop import AppLoop, Confirm
@@ -90,6 +91,7 @@ class AppSession:
         self._open = 0
         self._replies: list[bytes] = []
         self._ready: deque[AppLoop] = deque()
+        self._starved: deque[AppLoop] = deque()  # listed; each waits for an id that it may take
         self._free: deque[int] = deque(range(appframes.REQUEST_IDS))
         self._asked: dict[int, tuple[AppLoop, FrameType | None, int, float]] = {}
         self._knocks: list[bytes] = []
@@ -127,22 +129,23 @@ class AppSession:
             frames += self._knocks
             self._knocks.clear()
         ready, free = self._ready, self._free
-        share = max(1, appframes.MAX_REQUEST_ID // max(1, len(self.loops)))
+        loops = len(self.loops)
         size = 0
         while ready and free and size < most:
             loop = ready.popleft()
-            if not loop.sendable(share):
-                loop.listed = False
+            sends = most_sends(loops, len(free))
+            if not loop.sendable(sends):
+                if sends == 0 and loop.sendable(1):
+                    self._starved.append(loop)
+                else:
+                    loop.listed = False  # what it waits for lists it again
                 continue
             request_id = free.popleft()
             frame, kind, payload = loop.next_frame(request_id)
             self._asked[request_id] = (loop, kind, payload, now)
             frames.append(frame)
             size += len(frame)
-            if loop.sendable(share):
-                ready.append(loop)
-            else:
-                loop.listed = False
+            ready.append(loop)
         return frames
 
     @property
@@ -181,6 +184,7 @@ class AppSession:
         self.loops.clear()
         self._prefixes.clear()
         self._ready.clear()
+        self._starved.clear()
         self._asked.clear()
         self._knocks.clear()
         self._dialling.clear()
@@ -349,6 +353,9 @@ class AppSession:
             raise DecodeError(f"an answer to request {request_id}, which nobody made")
         loop, kind, size, _ = asked
         self._free.append(request_id)
+        if self._starved and len(self._free) > KEPT_FOR_REQUESTS:
+            self._ready += self._starved
+            self._starved.clear()
         if kind is _KNOCK:
             # Whatever it says of a loop that has ended meanwhile, it lives.
             return

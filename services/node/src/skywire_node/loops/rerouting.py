@@ -104,8 +104,6 @@ class Rerouting:
                 continue
             try:
                 changed = await self._try(loop, doubted)
-                if not loop.waiting_for_route:
-                    return
             except Failure as failure:
                 loop.story.note("no other route yet", str(failure), failure.fields.setup_id)
                 setup_id = (failure.fields.setup_id or loop.routes.setup_id).hex()

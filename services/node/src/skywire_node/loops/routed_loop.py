@@ -267,6 +267,8 @@ class RoutedLoop:
 
     async def wait_for_proof(self, seconds: float) -> None:
         """Wait until packets pass, or these routes are found dead too, or the loop is over, or the time is."""
+        if self._open.is_set():
+            return
         self._news.clear()
         try:
             async with asyncio.timeout(seconds):
