@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -249,7 +249,8 @@ async def test_serve_runs_a_handler_per_stream_and_survives_broken_ones(client: 
     serving = asyncio.create_task(server.serve(handle, grace=0.05))
     async with client.dial(SERVER) as first, client.dial(SERVER) as second:
         first.write(b"fail")
-        assert await first.read() == b""
+        with pytest.raises(Failure, match="enough"):
+            await first.read()
         second.write(b"hello")
         assert await second.readexactly(5) == b"hello"
         server.stop()
@@ -361,6 +362,37 @@ async def test_sigterm_ends_the_iteration(node: Node) -> None:
             async for _ in app:
                 pytest.fail("no stream was expected")
             assert app.stopping
+
+
+async def test_serve_returns_after_its_grace_though_a_far_app_does_not_read(client: App, server: App) -> None:
+    async def pour(stream: Stream) -> None:
+        while True:
+            stream.write(bytes(100_000))
+            await stream.drain()
+
+    serving = asyncio.create_task(server.serve(pour, grace=0.1))
+    stream = await client.dial(SERVER)
+    assert await stream.read(1)
+    server.stop()
+    await asyncio.wait_for(serving, 10)
+
+
+@pytest.mark.parametrize("error", [Failure(ErrorCode.NO_ROUTE, "to the third"), ZeroDivisionError("a bug")])
+async def test_a_far_app_hears_that_a_handler_failed_and_does_not_take_its_bytes_for_all(
+    client: App, server: App, error: Exception
+) -> None:
+    async def half(stream: Stream) -> None:
+        stream.write(b"half")
+        raise error
+
+    serving = asyncio.create_task(server.serve(half, grace=0.1))
+    stream = await client.dial(SERVER)
+    assert await stream.readexactly(4) == b"half"
+    with pytest.raises(Failure, match=r"to the third|the app failed"):
+        await stream.read()
+    server.stop()
+    with suppress(ExceptionGroup):
+        await asyncio.wait_for(serving, 10)
 
 
 def test_the_sdk_loads_neither_grpc_nor_sql_nor_the_curve() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from types import TracebackType
 
 from skywire_app import Addr, App, Failure
@@ -74,8 +74,7 @@ class Trunk:
             except Failure as failure:
                 self._report.line(f"the loop to {self._remote} broke: {failure}", error=str(failure))
             finally:
-                with suppress(Failure):
-                    await stream.close()
+                stream.close_soon()  # nobody is left who would read; a frozen exit must not hold this app
 
         task = asyncio.create_task(carry())
         self._carrying.add(task)

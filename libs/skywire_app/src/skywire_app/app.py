@@ -15,11 +15,10 @@ from skywire_common.keys import Addr
 
 from skywire_app import pipe
 from skywire_app.connection import Connection, News
-from skywire_app.session import IncompleteRead, Packet, State
+from skywire_app.session import STOP_GRACE_S, IncompleteRead, Packet, State
 from skywire_app.stream import HIGH_WATER, End, StreamState
 
 # After SIGTERM, how long `serve` lets handlers finish.
-STOP_GRACE_S = 2.0
 
 
 class _Closable(Protocol):
@@ -141,11 +140,15 @@ class Stream:
 
         A `reason` reaches the far app after the last byte: there would have been more.
         """
+        self.close_soon(reason)
         state = self._state
-        state.close(reason)
-        self._connection.flush()
         while not state.settled:
             await self._news.wait()
+
+    def close_soon(self, reason: Failure | None = None) -> None:
+        """End both directions as `close` does, without waiting."""
+        self._state.close(reason)
+        self._connection.flush()
 
     async def __aenter__(self) -> Stream:
         return self
@@ -251,20 +254,29 @@ class App:
     async def serve(self, handler: Callable[[Stream], Awaitable[None]], grace: float = STOP_GRACE_S) -> None:
         """Run `handler(stream)` for every stream from elsewhere, all at once, and close each stream after it.
 
-        A stream that breaks ends its handler only; any other exception ends `serve`. Returns after SIGTERM, once the
-        handlers have finished or the grace (s) is over; raises Failure if the node goes away.
+        A stream that breaks, or any other Failure, ends its handler only, and the far app hears why; any other
+        exception ends `serve`. Returns after SIGTERM, once the handlers have finished or the grace (s) is over; raises
+        Failure if the node goes away.
         """
 
         async def handle(stream: Stream) -> None:
-            async with stream:
-                try:
-                    await handler(stream)
-                except (Failure, IncompleteRead):
-                    # The stream's own end; the far side has its reason.
-                    return
-                except asyncio.CancelledError:
-                    await stream.close(self._session.farewell)
-                    raise
+            reason = None
+            try:
+                await handler(stream)
+                await stream.close()
+            except IncompleteRead:
+                pass  # the far app's own end
+            except Failure as failure:
+                reason = failure  # if it is not the stream's own the far app has not heard it
+            except asyncio.CancelledError:
+                reason = self._session.farewell
+                raise
+            except BaseException:
+                reason = Failure(ErrorCode.CLOSED, "the app failed while it served this stream")
+                raise
+            finally:
+                # Whoever is late or has failed waits for nobody: the far app may not read what was written.
+                stream.close_soon(reason)
 
         async with asyncio.TaskGroup() as handlers:
             tasks: set[asyncio.Task[None]] = set()
@@ -301,10 +313,18 @@ class App:
         self._connection.flush()
 
     async def close(self) -> None:
-        """End the app's connection; open streams are closed, and what was written to any goes out first."""
-        self._session.close_streams()
+        """End the app's connection; open streams are closed, and what was written to any goes out first.
+
+        An app that was told to end waits for that no longer than STOP_GRACE_S.
+        """
+        session = self._session
+        session.close_streams()
         try:
-            await self._connection.drained()
+            async with asyncio.timeout(STOP_GRACE_S if session.state is State.STOPPING else None):
+                await self._connection.drained()
+        except TimeoutError:
+            session.cut_streams()
+            self._connection.flush()
         finally:
             self._leave()
 

@@ -19,7 +19,7 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
 
 from skywire_app import pipe
-from skywire_app.session import IncompleteRead, Packet, Session, State
+from skywire_app.session import STOP_GRACE_S, IncompleteRead, Packet, Session, State
 from skywire_app.stream import HIGH_WATER, StreamState
 
 __all__ = ["Addr", "App", "ErrorCode", "Failure", "IncompleteRead", "LoopAddr", "Packet", "PublicKey", "Stream"]
@@ -27,6 +27,7 @@ __all__ = ["Addr", "App", "ErrorCode", "Failure", "IncompleteRead", "LoopAddr", 
 # Answers leave with the app's next write or wait, or after so long: for all that its node knows, an app that leaves
 # frames unanswered for seconds is frozen, and one that computes is not.
 ANSWER_WITHIN_S = 1.0
+_BOTH = select.POLLIN | select.POLLOUT  # for a socket that is both ends
 
 
 class _Pipe:
@@ -41,24 +42,46 @@ class _Pipe:
         self._brought = threading.Condition(self.lock)
         self._reading = False
         self._late: threading.Timer | None = None
+        self._clogged = False
         self.stop_asked = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll = select.poll()
-        self._poll.register(from_node, select.POLLIN)
-        self._poll.register(self._wake, select.POLLIN)
+        self._poll, self._poll_room = select.poll(), select.poll()
+        self._poll_room.register(to_node, select.POLLOUT)
+        for poll in (self._poll, self._poll_room):
+            poll.register(from_node, select.POLLIN if poll is self._poll or from_node != to_node else _BOTH)
+            poll.register(self._wake, select.POLLIN)
         os.set_blocking(from_node, True)
-        os.set_blocking(to_node, True)
+        os.set_blocking(to_node, False)
 
     def flush(self) -> None:
-        """Write what the session has said; the lock is held. The node always reads, so this ends."""
+        """Write what the session has said, as far as the pipe takes it; the lock is held. Who waits writes the rest."""
         out = self.session.out
-        if out:
-            try:
-                while out:
-                    pipe.write_some(self._to_node, out)
-            except BrokenPipeError:
-                # The reason, if the node gave one, is still to be read.
-                out.clear()
+        if not out:
+            return
+        try:
+            while out:
+                pipe.write_some(self._to_node, out)
+        except BlockingIOError:
+            self._clogged = True
+            if self._reading:
+                os.eventfd_write(self._wake, 1)  # so that it looks out for room too
+            return
+        except BrokenPipeError:
+            # The reason, if the node gave one, is still to be read.
+            out.clear()
+        if self._clogged:
+            self._clogged = False
+            self._brought.notify_all()
+
+    def write_out(self, timeout: float | None = None, is_so: Callable[[], bool] = lambda: True) -> None:
+        """Write all that the session has said, and wait until `is_so()` too; the lock is held."""
+
+        def written() -> bool:
+            self.flush()  # what came while it waited has answers too
+            return not self.session.out and is_so()
+
+        if not written():
+            self.wait(written, timeout)
 
     def wait(self, is_so: Callable[[], bool], timeout: float | None = None) -> None:
         """Wait until `is_so()`; the lock is held before and after, and `is_so` is called under it."""
@@ -113,19 +136,21 @@ class _Pipe:
             self._late = None
             if self._to_node >= 0:
                 self.flush()
+                self.answer_later()
 
     def _read(self, timeout: float | None) -> None:
         """Read the pipe once for all threads, without the lock meanwhile."""
         if self._to_node < 0:
             raise self.session.failure or pipe.closed()
         self._reading = True
+        poll = self._poll_room if self.session.out else self._poll
         size = -1
         events: list[tuple[int, int]] = []
         space = self._buffer.space()
         self.lock.release()
         try:
-            events = self._poll.poll(None if timeout is None else max(0, int(timeout * 1_000) + 1))
-            if any(fd == self._from_node for fd, _ in events):
+            events = poll.poll(None if timeout is None else max(0, int(timeout * 1_000) + 1))
+            if any(fd == self._from_node and what != select.POLLOUT for fd, what in events):
                 size = os.readv(self._from_node, [space])
         finally:
             self.lock.acquire()
@@ -199,9 +224,7 @@ class Stream:
         state = self._state
         with self._pipe.lock:
             state.write(data)
-            self._pipe.flush()
-            if state.unsent > HIGH_WATER:
-                self._pipe.wait(lambda: state.unsent <= HIGH_WATER, timeout)
+            self._pipe.write_out(timeout, lambda: state.unsent <= HIGH_WATER)
 
     def drain(self, timeout: float | None = None) -> None:
         """Wait until the node has taken everything; raises Failure if it never will."""
@@ -214,7 +237,7 @@ class Stream:
         """End this direction after what was written; reading goes on."""
         with self._pipe.lock:
             self._state.finish()
-            self._pipe.flush()
+            self._pipe.write_out()
 
     def close(self, timeout: float | None = None, reason: Failure | None = None) -> None:
         """End both directions, and wait until the node has taken everything that was written.
@@ -310,6 +333,7 @@ class App:
             if state is None:
                 raise Failure(ErrorCode.CLOSED, "no stream waits")
             self._pipe.flush()
+            self._pipe.answer_later()
             return Stream(self._pipe, state)
 
     def __iter__(self) -> Iterator[Stream]:
@@ -349,17 +373,27 @@ class App:
             if state is None:
                 raise Failure(ErrorCode.CLOSED, "this loop has ended")
             state.write(payload)
-            self._pipe.flush()
+            self._pipe.write_out()
 
     def close(self) -> None:
-        """End the app's connection; open streams are closed, and what was written to any goes out first."""
+        """End the app's connection; open streams are closed, and what was written to any goes out first.
+
+        An app that was told to end waits for that no longer than STOP_GRACE_S.
+        """
         session = self._session
+
+        def gone() -> bool:
+            return session.state is State.ENDED or not any(stream.unsent for stream in session.streams.values())
+
         with self._pipe.lock:
             if self._pipe.stop_asked:
                 session.stop()
             session.close_streams()
-            self._pipe.flush()
-            self._pipe.wait(lambda: session.state is State.ENDED or not any(s.unsent for s in session.streams.values()))
+            try:
+                self._pipe.write_out(STOP_GRACE_S if session.state is State.STOPPING else None, gone)
+            except TimeoutError:
+                session.cut_streams()
+                self._pipe.flush()
         self._pipe.close()
 
     def __enter__(self) -> App:

@@ -23,6 +23,8 @@ from skywire_app.stream import StreamState
 # Sends per stream that the node may leave unanswered by us, and we by the node.
 WINDOW = 32
 MAX_UNANSWERED = 32
+# How long an app that was told to end waits for its handlers, and again for what they wrote; its node waits for 5.
+STOP_GRACE_S = 2.0
 
 Answer = Callable[[bytes, Failure | None], None]
 
@@ -142,6 +144,12 @@ class Session:
         farewell = self.farewell
         for stream in list(self.streams.values()):
             stream.close(farewell)
+
+    def cut_streams(self) -> None:
+        """Give up what the far apps do not read: an app that was told to end has waited for them long enough."""
+        for stream in list(self.streams.values()):
+            if stream.unsent:
+                stream.cut(self.farewell)
 
     @property
     def farewell(self) -> Failure | None:

@@ -271,6 +271,13 @@ class StreamState:
         self.pump()
         self.notify()
 
+    def cut(self, farewell: Failure | None) -> None:
+        """Forget what was not sent and end both directions; the farewell says that there would have been more."""
+        self._outbox.clear()
+        self._farewell = str(farewell or "")
+        self.own_end = _FULL
+        self.pump()
+
     def _release(self) -> None:
         while self._held:
             self._wire.succeed(self._held.popleft())
