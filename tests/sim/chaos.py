@@ -68,6 +68,8 @@ class Chaos(Mishaps):
         assert world.until(lambda: not self.dialling() and not self.unsettled(), MENDED_SECONDS), (
             f"stuck: {self.dialling()} {self.unsettled()}"
         )
+        late = [end for end in self.ends() if self.unheard_of(end)]
+        assert world.until(lambda: all(end.over for end in late), LEASES_SECONDS), f"not lapsed: {late}"
         for end in world.ends.values():
             if end.reason is not None:
                 assert self.may_fail(end), f"{end.name} closed without need: {end.reason}"
@@ -85,13 +87,18 @@ class Chaos(Mishaps):
         found = []
         for end in self.ends():
             other = end.other
-            if other is None or other.lost:
+            if other is None or other.lost or self.unheard_of(end):
                 continue
             if end.did and end.did[-1] in ("close", "abort"):
                 found.append(f"{end.name} does not come to its end")
             elif other.waiting or end.received != other.written:
                 found.append(f"{end.name} has {end.received} of {other.written} + {other.waiting}")
         return found
+
+    @staticmethod
+    def unheard_of(end: End) -> bool:
+        """Say whether the initiator went before a packet of it came through; then nothing is left but the lease."""
+        return end.loop.silent and end.other is not None and end.other.over
 
     def may_fail(self, end: End) -> bool:
         """Say whether the loop may have ended with a reason: an app ended it, a node of its ends died or was away."""
