@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sim.diamond import fall_silent, one_loop
+from sim.diamond import both_ways, fall_silent, one_loop
 from skywire_common.loop.endpoint import UNANSWERED
 from skywire_common.loop.sending import HIGH_WATER
 
@@ -39,3 +39,26 @@ def test_who_waits_for_a_window_leaves_a_silent_route(writer: str, near: bool, s
         world.tick(1.0)
         world.do(world.nodes[other.node], lambda: other.read(True))
         assert world.until(lambda: other.received == end.written, UNANSWERED + LEFT_WITHIN)
+
+
+@pytest.mark.parametrize("held", [12.0, 20.0])
+@pytest.mark.parametrize("messages", [0, 5])
+def test_a_route_that_was_held_up_once_is_left_as_soon_as_any(held: float, messages: int) -> None:
+    """The answers that come at the end of the hold are no measure of the route."""
+    with one_loop("a") as (world, end, other):
+        last_links = both_ways(("b", "d"), ("c", "d"))
+        for way in last_links:
+            world.hole(*way)
+        world.do(world.nodes["a"], lambda: end.write(100))
+        world.tick(held)
+        for way in last_links:
+            world.lift(*way)
+        assert world.until(lambda: other.received == end.written, 30.0)
+        world.tick(5.0)
+        for _ in range(messages):
+            world.do(world.nodes["a"], lambda: end.write(100))
+            assert world.until(lambda: other.received == end.written, 1.0)
+            world.tick(1.0)
+        fall_silent(world, ("there", "back"), near=True)
+        world.do(world.nodes["a"], lambda: end.write(100))
+        assert world.until(lambda: other.received == end.written, LEFT_WITHIN)

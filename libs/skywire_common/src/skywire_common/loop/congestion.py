@@ -19,6 +19,8 @@ INCREASE = 64 * 1024  # bytes per round trip
 TARGET_QUEUE = 0.015  # seconds
 GENTLE = 0.8  # how much of the excess delay is taken off at once
 LOSS_FACTOR = 0.7
+HELD = 1.0  # seconds; a smoothed round trip above that had packets in it that were held back somewhere
+FRESH = 0.25  # seconds; a round trip below that says that this is over
 FORGET_BEST = 10.0  # seconds after which the best round trip must be seen again
 
 _SMOOTH = 0.125
@@ -93,7 +95,7 @@ class Congestion:
     def measure(self, round_trip: float, now: float) -> None:
         """Take one measured round trip."""
         round_trip = max(round_trip, 1e-6)
-        if self.smoothed == 0.0:
+        if self.smoothed == 0.0 or (self.smoothed > HELD and round_trip < FRESH):
             self.smoothed, self.variation = round_trip, round_trip / 2
         self.variation += _SMOOTH_VARIATION * (abs(round_trip - self.smoothed) - self.variation)
         self.smoothed += _SMOOTH * (round_trip - self.smoothed)

@@ -285,6 +285,7 @@ class RoutedLoop:
             log.info(
                 "route found", loop_id=self.loop_id.hex(), setup_id=self.routes.setup_id.hex(), pause_s=round(paused, 3)
             )
+            self.probe()  # what is answered late has measured the pause, not the route
         self._open.set()
         self._news.set()
         if self.state == "PAUSED":
