@@ -316,6 +316,26 @@ asyncio.run(main())
             await asyncio.sleep(0.02)
 
 
+async def test_an_app_that_exits_well_in_the_middle_of_a_frame_has_not_said_all(world: World) -> None:
+    world.bad(
+        """
+init(); os.read(3, 100)
+os.read(3, 1000); frame(0xFF, 0, b"null")
+loop = {"port": 11, "remote": {"pk": "KEY", "port": 50000}}
+body = json.dumps({"addr": loop, "payload": "aGVsbG8="}).encode()
+frame(3, 1, body)
+os.write(4, (struct.pack(">HBB", len(body) + 2, 3, 2) + body)[:60])
+""".replace("KEY", str(KEY)),
+    )
+    host = world.make(AppSpec("bad", "1", port=11))
+    host.start_app("bad")
+    await world.until_state("bad", AppState.READY)
+    far = world.dial(11)
+    reason = await asyncio.wait_for(far.closed, 10)
+    assert far.received == b"hello"
+    assert reason is not None and "ended with exit code 0: " in reason.cause
+
+
 async def test_starting_and_stopping_many_times_leaves_nothing(world: World) -> None:
     world.app("echo", "1.0", WIKI_ECHO)
     host = world.make(AppSpec("echo", "1.0", port=10))

@@ -202,3 +202,16 @@ def test_an_app_that_crashes_breaks_its_loops_but_not_those_it_had_closed() -> N
     with pytest.raises(Failure) as caught:
         driver.session.offer(RecordingLoop(Addr(OWN, 10), Addr(FAR, 60_001)))
     assert caught.value.code is ErrorCode.PORT_CLOSED
+
+
+def test_an_offered_loop_that_ends_in_order_before_the_app_heard_of_it_is_offered_for_its_bytes() -> None:
+    driver, loop = Driver(), RecordingLoop(Addr(OWN, 10), Addr(FAR, 60_000))
+    driver.session.offer(loop)
+    loop.reader.on_data(b"a message")
+    loop.reader.on_end()
+    loop.reader.on_closed(None)  # so its writer takes it for delivered
+    ((kind, request_id, _),) = driver.frames()
+    assert kind == FrameType.CONFIRM_LOOP
+    frames = driver.succeed(request_id)
+    assert payloads(frames) == b"a message"
+    assert closes(frames)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from planes import Net, Sink, attach
@@ -11,6 +12,9 @@ from skywire_common.keys import Addr
 from skywire_node.edge import Loop
 from skywire_node.loops import loops as loops_module
 from skywire_node.loops.loop_setup import Wanted
+from skywire_node.loops.routed_loop import RoutedLoop
+
+LEFT = Failure(ErrorCode.STOPPING, "the app was told to end")
 
 
 @pytest.mark.parametrize("nodes", [2, 3, 5])
@@ -84,6 +88,58 @@ async def test_an_app_whose_node_stops_does_not_take_what_came_for_the_whole_tho
         assert reader.reason is not None and reader.reason.code is ErrorCode.STOPPING
         await writer.closed.wait()
         assert writer.reason is None, "it has asked for the end itself"
+
+
+def then(loop: RoutedLoop, act: Callable[[], None]) -> None:
+    """Have something happen right after the packet with which the far app says why it ends."""
+    receive = loop.receive
+
+    def and_act(payload: memoryview, now: float) -> None:
+        receive(payload, now)
+        if loop.endpoint.receiving.reason and loop.state == "OPEN":
+            act()
+
+    loop.receive = and_act  # type: ignore[method-assign]
+
+
+async def test_a_node_that_stops_right_after_the_far_app_said_why_it_ends_passes_that_on() -> None:
+    async with Net(2, seed=46) as net:
+        near, far = await net.loop(0, 1)
+        reader, _ = attach(near), attach(far)
+        then(near, lambda: near.stop(Failure(ErrorCode.STOPPING, "the node is stopping")))
+        far.write(b"half of it")
+        far.close(LEFT, deliver=True)
+        await reader.closed.wait()
+        assert (reader.got, str(reader.reason)) == (b"half of it", str(LEFT))
+
+
+async def test_a_reason_that_follows_a_half_close_is_told_though_the_last_farewell_is_lost() -> None:
+    async with Net(2, seed=47) as net:
+        near, far = await net.loop(0, 1)
+        writer, other = attach(near), attach(far)
+        other.reading = False
+        far.finish()
+        await writer.ended.wait()
+        then(near, lambda: near.ended_by(None))
+        while near.write(bytes(48_000)):
+            pass
+        far.close(LEFT, deliver=True)
+        await writer.closed.wait()
+        assert len(other.got) < near.bytes_sent
+        assert str(writer.reason) == str(LEFT)
+
+
+async def test_a_loop_that_is_broken_off_without_a_reason_has_no_orderly_end() -> None:
+    async with Net(2, seed=48) as net:
+        near, far = await net.loop(0, 1)
+        reader, _ = attach(near), attach(far)
+        far.write(b"half of it")
+        await reader.until(10)
+        way = far.host.way(far.routes.forward_id)
+        assert way is not None
+        far._seal(way[1], way[0], far.endpoint.abort(""), far.host.clock())
+        await reader.closed.wait()
+        assert reader.reason is not None and reader.reason.code is ErrorCode.CLOSED
 
 
 async def test_a_port_without_an_app_is_refused_and_leaves_nothing_with_the_initiator() -> None:

@@ -228,7 +228,7 @@ class AppLoop:
     def sendable(self, share: int) -> bool:
         """Whether there is a frame for the app now, of which at most `share` may be unanswered."""
         if self.confirm is not _CONFIRMED:
-            return self.confirm is Confirm.NEEDED and self.loop_end is not _FULL
+            return self.confirm is Confirm.NEEDED and not self._gone_unheard
         if self._inbox:
             return self._unanswered < min(self._window, share)
         # The original handles frames on threads of their own: a Close must not overtake the last Send.
@@ -331,10 +331,18 @@ class AppLoop:
         return self.loop_end if self._half_close else _OPEN
 
     def _forget_if_told(self) -> None:
-        told = self.confirm is Confirm.NEEDED or (not self._inbox and self._end_to_tell() <= self._told)
+        if self.confirm is Confirm.NEEDED:
+            told = self._gone_unheard
+        else:
+            told = not self._inbox and self._end_to_tell() <= self._told
         if self.loop_end is _FULL and told and not self._forgotten:
             self._forgotten = True
             self._pipe.forget(self)
+
+    @property
+    def _gone_unheard(self) -> bool:
+        """Whether an offered loop is over, with nothing in it that the other end takes for delivered."""
+        return self.loop_end is _FULL and (self.reason is not None or not self._inbox)
 
     def _why(self) -> Failure:
         if self.reason is not None:

@@ -202,8 +202,7 @@ class AppRun:
     # What happens to the process.
 
     def _no_init(self) -> None:
-        began = f": {self._pipe.unfinished}" if self._pipe.unfinished else ""
-        self.stop(Failure(ErrorCode.DEADLINE, f"app {self.spec.app} did not introduce itself{began}"))
+        self.stop(Failure(ErrorCode.DEADLINE, f"app {self.spec.app} did not introduce itself{self._begun()}"))
 
     def _pipe_ended(self) -> None:
         if self.state is AppState.STOPPING:
@@ -229,7 +228,7 @@ class AppRun:
         self.exit = exited.result()
         # Its last frames count, whoever noticed the end first.
         self._pipe.drain()
-        if self.exit.in_order and self.session.reason is None:
+        if self.exit.in_order and self.session.reason is None and not self._pipe.unfinished:
             self.session.close(self._why_stopped, in_order=True)
         else:
             self.session.close(self._why_gone(self.exit))
@@ -247,7 +246,11 @@ class AppRun:
     def _why_gone(self, exited: Exit) -> Failure:
         if self._why_stopped is not None:
             return self._why_stopped
-        return Failure(ErrorCode.LOOP_RESET, f"app {self.spec.app} ended with {exited}")
+        return Failure(ErrorCode.LOOP_RESET, f"app {self.spec.app} ended with {exited}{self._begun()}")
+
+    def _begun(self) -> str:
+        """Say what the app began to say and has not finished."""
+        return f": {self._pipe.unfinished}" if self._pipe.unfinished else ""
 
     def _in(self, delay: float | None, act: Callable[[], None] | None = None) -> None:
         """Have one thing happen later instead of what was planned."""

@@ -29,6 +29,7 @@ from skywire_node.routing.leases import Installed
 from skywire_node.routing.router import Outlet
 
 _SOON = 0.001
+_BROKEN_OFF = "CLOSED: the other end has broken this loop off and does not say why"
 _BLOCKED = 0.05  # how long a timer waits at least while there is no way to send
 
 LoopState = Literal["OPEN", "PAUSED", "CLOSING", "CLOSED"]
@@ -67,7 +68,6 @@ class RoutedLoop:
     _reader: LoopReader | None = None
     _early: list[bytes] = field(default_factory=list)
     _early_end: list[Callable[[LoopReader], None]] = field(default_factory=list)
-    _farewell: Failure | None = None  # why the other end closed the loop after all its bytes
     _cut_short: Failure | None = None  # why the node ended the loop before all that comes was here
     _refusal: Failure | None = None  # why this end ends the loop, as soon as the initiator can hear it
     _timer: Timer | None = None
@@ -133,8 +133,8 @@ class RoutedLoop:
     def stop(self, reason: Failure) -> None:
         """The node goes: deliver what was written and end, telling both ends why."""
         if self.state not in ("CLOSING", "CLOSED"):
-            if not self.endpoint.receiving.complete:
-                self._cut_short = reason  # what still comes is discarded: its app must not take that for the whole
+            # What still comes is discarded: its app must not take that for the whole.
+            self._cut_short = self._farewell if self.endpoint.receiving.complete else reason
             self.close(reason, deliver=True)
 
     # -- the network's side
@@ -176,13 +176,11 @@ class RoutedLoop:
                     self._early.append(bytes(data))  # the window bounds it
                 continue
             match event:
-                case Ended(reason=reason) if reason:
-                    self._farewell = _remote_failure(reason, self.loop_id)  # told once the loop is over
-                case Ended():
+                case Ended(reason=""):  # a reason is told once the loop is over
                     self._tell(lambda reader: reader.on_end())
                 case Closed(reason, remote):
-                    heard = bool(reason) and (remote or self.state != "CLOSING")
-                    self._over(_remote_failure(reason, self.loop_id) if heard else None, orderly=True)
+                    heard = remote or (bool(reason) and self.state != "CLOSING")
+                    self._over(_remote_failure(reason or _BROKEN_OFF, self.loop_id) if heard else None, orderly=True)
                 case Dropped():
                     self.host.dropped(event)
 
@@ -323,6 +321,12 @@ class RoutedLoop:
             if self.endpoint.finishing:
                 reason = None  # every byte is where it belongs; only farewells are missing
             self._over(reason, orderly=orderly)
+
+    @property
+    def _farewell(self) -> Failure | None:
+        """Why the other end closed the loop after all its bytes."""
+        receiving = self.endpoint.receiving
+        return _remote_failure(receiving.reason, self.loop_id) if receiving.complete and receiving.reason else None
 
     def _over(self, reason: Failure | None, *, orderly: bool) -> None:
         if self.state == "CLOSED":
