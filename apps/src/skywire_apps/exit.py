@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from skywire_app import App, Failure, IncompleteRead, PublicKey, Stream
+from skywire_app import App, ErrorCode, Failure, IncompleteRead, PublicKey, Stream
 from skywire_common.errors import DecodeError
 
 from skywire_apps import exit_wire as wire
@@ -154,6 +154,8 @@ class Exit:
             raise
         traffic = await relay(stream, reader, writer, self._limits.idle)
         self._say(stream, show_target(host, port), traffic.error, traffic.out, traffic.back)
+        if traffic.error and isinstance(stream, Stream):  # a channel that was not finished says so by itself
+            stream.close_soon(Failure(ErrorCode.CLOSED, traffic.error))
 
     async def _udp(self, stream: Duplex) -> None:
         if self._associate is None:

@@ -13,12 +13,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 from skywire_app import Addr, App, ErrorCode, Failure, IncompleteRead, Stream, blocking
 from skywire_app.pipe import NoNode, descriptors
+from skywire_app.session import why_ended
 from skywire_app.stream import HIGH_WATER, READ_BUFFER
 from skywire_common import appframes as af
 from skywire_common.errors import LocalError
@@ -375,6 +376,52 @@ async def test_serve_returns_after_its_grace_though_a_far_app_does_not_read(clie
     assert await stream.read(1)
     server.stop()
     await asyncio.wait_for(serving, 10)
+
+
+async def test_a_block_that_raises_ends_its_stream_with_the_reason(client: App, server: App) -> None:
+    ours, theirs = await both(client, server)
+    with pytest.raises(ZeroDivisionError):
+        async with theirs:
+            theirs.write(b"half of it")
+            raise ZeroDivisionError
+    with pytest.raises(Failure, match="the app failed: ZeroDivisionError"):
+        await ours.read()
+
+
+async def test_an_app_that_fails_ends_its_streams_with_the_reason(node: Node, client: App) -> None:
+    with node.app("server", port=10):
+        opening = App.setup("server", "1.0", sigterm=False)
+        app = await opening.__aenter__()
+    ours, theirs = await both(client, app)
+    theirs.write(b"half of it")
+    await opening.__aexit__(ZeroDivisionError, ZeroDivisionError(), None)
+    with pytest.raises(Failure, match="the app failed: ZeroDivisionError"):
+        await ours.read()
+
+
+@pytest.mark.parametrize("of_stream", [True, False])
+async def test_a_blocking_app_that_fails_ends_its_streams_with_the_reason(
+    node: Node, client: App, of_stream: bool
+) -> None:
+    with node.app("server", port=10):
+        app = await asyncio.to_thread(blocking.App.setup, "server", "1.0", 10)
+
+    def fail() -> None:
+        with app, app.accept(10) if of_stream else nullcontext(app.accept(10)) as stream:
+            stream.write(b"half of it")
+            raise ZeroDivisionError
+
+    failing = asyncio.create_task(asyncio.to_thread(fail))
+    ours = await client.dial(SERVER)
+    with pytest.raises(ZeroDivisionError):
+        await failing
+    with pytest.raises(Failure, match="the app failed: ZeroDivisionError"):
+        await ours.read()
+
+
+def test_an_app_that_exits_well_has_said_all() -> None:
+    assert [why_ended(error) for error in (None, SystemExit(), SystemExit(0))] == [None] * 3
+    assert str(why_ended(SystemExit(1))) == str(why_ended(KeyboardInterrupt())) == "CLOSED: the app gave it up"
 
 
 @pytest.mark.parametrize("error", [Failure(ErrorCode.NO_ROUTE, "to the third"), ZeroDivisionError("a bug")])

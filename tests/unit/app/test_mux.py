@@ -264,3 +264,19 @@ def test_every_byte_arrives_once_and_in_order_on_its_own_lane(seed: int) -> None
     assert not model.pair.near.lanes
     assert not model.pair.far.lanes
     assert (model.pair.near._growth, model.pair.far._growth) == (MAX_GROWTH, MAX_GROWTH)
+
+
+@pytest.mark.parametrize("how", ["drop", "close"])
+def test_a_lane_that_is_left_in_the_middle_after_the_far_half_close_is_broken_off(how: str) -> None:
+    pair = Pair()
+    lane, there = pair.open()
+    pair.near.write(lane, b"question")
+    pair.near.finish(lane)
+    pair.carry()
+    pair.far.write(there, b"half of the answer")
+    pair.carry()
+    getattr(pair.far, how)(there)
+    pair.carry()
+    assert pair.near.take(lane, 100) == b"half of the answer"
+    assert lane.far_end is End.FULL
+    assert lane.failure is not None and "broken this connection off" in lane.failure.cause

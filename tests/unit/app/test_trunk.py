@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 
 import pytest
 from skywire_app import Addr, App, Stream
@@ -16,6 +16,7 @@ from skywire_apps.mux import channel as channel_module
 from skywire_apps.mux import trunk as trunk_module
 from skywire_apps.mux.channel import Duplex
 from skywire_apps.mux.trunk import Trunk
+from skywire_apps.relay import relay, reset
 from skywire_apps.report import Report
 from skywire_common.errors import ErrorCode, Failure
 from unit.app.node_side import KEY, Attached, Node
@@ -229,3 +230,37 @@ async def test_who_speaks_and_is_no_exit_breaks_the_loop(bed: Bed) -> None:
     far.stop()
     await serving
     await far.close()
+
+
+async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A target that answers half after the question's end, and dies."""
+    await reader.read()
+    writer.write(b"half of it")
+    await writer.drain()
+    reset(writer)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_an_answer_that_breaks_off_after_the_clients_half_close_is_not_taken_for_all(
+    bed: Bed, shared: bool
+) -> None:
+    target = await asyncio.start_server(break_off, "127.0.0.1", 0)
+    request = Request(Do.CONNECT, "127.0.0.1", target.sockets[0].getsockname()[1])
+
+    async def near_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with (
+            bed.far(),
+            bed.trunk() as trunk,
+            trunk.stream() if shared else bed.near.dial(Addr(KEY, PORT)) as stream,
+        ):
+            await ask(stream, request)
+            await relay(stream, reader, writer, 0)
+
+    near = await asyncio.start_server(near_end, "127.0.0.1", 0)
+    async with target, near:
+        reader, writer = await asyncio.open_connection(*near.sockets[0].getsockname())
+        with closing(writer):
+            writer.write(b"GET /")
+            writer.write_eof()
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(reader.read(), 20)

@@ -62,6 +62,8 @@ class Lane:
         self.notify: Callable[[], None] = _nobody
         self.failure: Failure | None = None
         self.own_end = self.told = self.far_end = End.OPEN
+        # Left without an end in order: the far side must not take what came for all.
+        self.broken_off = False
         self.inbox = bytearray()
         self.outbox = bytearray()
         self.window = FIRST_WINDOW
@@ -147,12 +149,14 @@ class Lanes:
 
     def close(self, lane: Lane) -> None:
         """End both directions after what was written; what was not read is dropped."""
+        lane.broken_off = lane.broken_off or lane.own_end is End.OPEN
         lane.own_end = End.FULL
         lane.inbox.clear()
         self._speaks(lane)
 
     def drop(self, lane: Lane) -> None:
         """End both directions now, whatever was written."""
+        lane.broken_off = lane.broken_off or bool(lane.outbox)
         lane.outbox.clear()
         self.close(lane)
 
@@ -234,7 +238,9 @@ class Lanes:
         return room
 
     def _tell_end(self, lane: Lane) -> None:
-        if lane.told is End.OPEN and (lane.own_end is End.HALF or lane.far_end is End.HALF):
+        if lane.broken_off:
+            self._h2.reset_stream(lane.number, ErrorCodes.CANCEL)
+        elif lane.told is End.OPEN and (lane.own_end is End.HALF or lane.far_end is End.HALF):
             self._h2.end_stream(lane.number)
         elif lane.own_end is End.FULL and lane.far_end is End.OPEN:
             self._h2.reset_stream(lane.number, ErrorCodes.CANCEL)
@@ -305,6 +311,7 @@ class Lanes:
     def _reset(self, event: events.StreamReset) -> None:
         lane = self.lanes.get(event.stream_id)
         if lane is not None:
+            lane.failure = Failure(ErrorCode.CLOSED, "the far side has broken this connection off")
             self._broken(lane)
 
     def _granted(self, event: events.WindowUpdated) -> None:

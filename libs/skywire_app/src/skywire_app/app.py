@@ -15,14 +15,12 @@ from skywire_common.keys import Addr
 
 from skywire_app import pipe
 from skywire_app.connection import Connection, News
-from skywire_app.session import STOP_GRACE_S, IncompleteRead, Packet, State
+from skywire_app.session import STOP_GRACE_S, IncompleteRead, Packet, State, why_ended
 from skywire_app.stream import HIGH_WATER, End, StreamState
-
-# After SIGTERM, how long `serve` lets handlers finish.
 
 
 class _Closable(Protocol):
-    async def close(self) -> None:
+    async def close(self, reason: Failure | None = None) -> None:
         """End it."""
 
 
@@ -47,7 +45,7 @@ class Opening(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._opened is not None:
-            await self._opened.close()
+            await self._opened.close(why_ended(error))
 
 
 class Stream:
@@ -156,7 +154,7 @@ class Stream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        await self.close(why_ended(error))
 
 
 class App:
@@ -264,15 +262,10 @@ class App:
             try:
                 await handler(stream)
                 await stream.close()
-            except IncompleteRead:
-                pass  # the far app's own end
-            except Failure as failure:
-                reason = failure  # if it is not the stream's own the far app has not heard it
-            except asyncio.CancelledError:
-                reason = self._session.farewell
-                raise
-            except BaseException:
-                reason = Failure(ErrorCode.CLOSED, "the app failed while it served this stream")
+            except (Failure, IncompleteRead) as error:
+                reason = why_ended(error)  # if it is not the stream's own end the far app has not heard it
+            except BaseException as error:
+                reason = self._session.farewell or why_ended(error)
                 raise
             finally:
                 # Whoever is late or has failed waits for nobody: the far app may not read what was written.
@@ -312,13 +305,13 @@ class App:
         state.write(payload)
         self._connection.flush()
 
-    async def close(self) -> None:
+    async def close(self, reason: Failure | None = None) -> None:
         """End the app's connection; open streams are closed, and what was written to any goes out first.
 
-        An app that was told to end waits for that no longer than STOP_GRACE_S.
+        An app that was told to end waits for that no longer than STOP_GRACE_S. A `reason` reaches the far apps.
         """
         session = self._session
-        session.close_streams()
+        session.close_streams(reason)
         try:
             async with asyncio.timeout(STOP_GRACE_S if session.state is State.STOPPING else None):
                 await self._connection.drained()

@@ -19,7 +19,7 @@ from skywire_common.errors import ErrorCode, Failure
 from skywire_common.keys import Addr, PublicKey
 
 from skywire_app import pipe
-from skywire_app.session import STOP_GRACE_S, IncompleteRead, Packet, Session, State
+from skywire_app.session import STOP_GRACE_S, IncompleteRead, Packet, Session, State, why_ended
 from skywire_app.stream import HIGH_WATER, StreamState
 
 __all__ = ["Addr", "App", "ErrorCode", "Failure", "IncompleteRead", "LoopAddr", "Packet", "PublicKey", "Stream"]
@@ -257,7 +257,7 @@ class Stream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(reason=why_ended(error))
 
 
 class App:
@@ -375,10 +375,10 @@ class App:
             state.write(payload)
             self._pipe.write_out()
 
-    def close(self) -> None:
+    def close(self, reason: Failure | None = None) -> None:
         """End the app's connection; open streams are closed, and what was written to any goes out first.
 
-        An app that was told to end waits for that no longer than STOP_GRACE_S.
+        An app that was told to end waits for that no longer than STOP_GRACE_S. A `reason` reaches the far apps.
         """
         session = self._session
 
@@ -388,7 +388,7 @@ class App:
         with self._pipe.lock:
             if self._pipe.stop_asked:
                 session.stop()
-            session.close_streams()
+            session.close_streams(reason)
             try:
                 self._pipe.write_out(STOP_GRACE_S if session.state is State.STOPPING else None, gone)
             except TimeoutError:
@@ -402,7 +402,7 @@ class App:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self.close(why_ended(error))
 
     def _check_open(self) -> None:
         if self._session.failure is not None:

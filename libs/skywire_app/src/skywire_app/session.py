@@ -29,6 +29,16 @@ STOP_GRACE_S = 2.0
 Answer = Callable[[bytes, Failure | None], None]
 
 
+def why_ended(error: BaseException | None) -> Failure | None:
+    """Say to far apps why a block ended that has not said all: None if it came to its end."""
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return None
+    if isinstance(error, Failure):
+        return error
+    failed = f"the app failed: {type(error).__name__}"
+    return Failure(ErrorCode.CLOSED, failed if isinstance(error, Exception) else "the app gave it up")
+
+
 class Packet(NamedTuple):
     """What `receive` returns: the loop it came by (own port, far end) and the bytes of one frame."""
 
@@ -139,9 +149,9 @@ class Session:
                 self._refuse(self.incoming.popleft()[0], Failure(ErrorCode.STOPPING, "the app is stopping"))
             self.notify()
 
-    def close_streams(self) -> None:
-        """Close what is open; if the app was told to end, the far apps hear that it was no end of its own choice."""
-        farewell = self.farewell
+    def close_streams(self, reason: Failure | None = None) -> None:
+        """Close what is open; the far apps hear the reason, or that the app was told to end, if either is so."""
+        farewell = self.farewell or reason
         for stream in list(self.streams.values()):
             stream.close(farewell)
 
