@@ -89,6 +89,7 @@ class _Pipe:
         while not is_so():
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
+                self.answer_later()
                 raise TimeoutError(f"nothing came within {timeout} s")
             # Answers leave before anyone sleeps, or earlier with the app's next write.
             self.flush()
