@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from skywire_app import IncompleteRead
+from skywire_app import Failure, IncompleteRead
 from skywire_app.connection import News
 from skywire_common.errors import DecodeError
 
@@ -132,6 +132,7 @@ async def associate(
     try:
         reply(Target(*transport.get_extra_info("sockname")[:2]))
         await _until_one_ends(idle, outbox, outbox.run(), back(), held())
+        _end(stream)
     finally:
         transport.close()
 
@@ -179,6 +180,12 @@ def _keep(kept: OrderedDict[Any, Any], key: object, value: object, most: int) ->
         kept.popitem(last=False)
 
 
+def _end(stream: Duplex) -> None:
+    """End an association in order, if the other end has not."""
+    with suppress(Failure):
+        stream.write_eof()
+
+
 async def serve_association(stream: Duplex, names: Names, idle: float) -> None:
     """Carry an association's datagrams at the exit until its stream ends; raises Failure, DecodeError."""
     outbox = Outbox(stream)
@@ -193,5 +200,6 @@ async def serve_association(stream: Duplex, names: Names, idle: float) -> None:
 
     try:
         await _until_one_ends(idle, outbox, outbox.run(), out())
+        _end(stream)
     finally:
         remote.close()

@@ -378,6 +378,33 @@ async def test_serve_returns_after_its_grace_though_a_far_app_does_not_read(clie
     await asyncio.wait_for(serving, 10)
 
 
+async def test_a_handler_that_meets_the_end_between_two_messages_has_not_failed(client: App, server: App) -> None:
+    async def upper(stream: Stream) -> None:
+        while True:
+            part = await stream.readexactly(2)
+            stream.write(part.upper())
+
+    serving = asyncio.create_task(server.serve(upper, grace=0.1))
+    stream = await client.dial(SERVER)
+    stream.write(b"abcd")
+    stream.write_eof()
+    assert await stream.read() == b"ABCD"
+    server.stop()
+    await serving
+
+
+async def test_an_app_that_is_told_to_end_while_it_closes_waits_no_longer_than_its_grace(
+    client: App, server: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skywire_app.app.STOP_GRACE_S", 0.1)
+    ours, _ = await both(client, server)
+    ours.write(bytes(20_000_000))
+    closing = asyncio.create_task(client.close())
+    await asyncio.sleep(0)
+    client.stop()
+    await asyncio.wait_for(closing, 10)
+
+
 async def test_a_block_that_raises_ends_its_stream_with_the_reason(client: App, server: App) -> None:
     ours, theirs = await both(client, server)
     with pytest.raises(ZeroDivisionError):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
-from skywire_app.blocking import Addr, App, Stream
+from skywire_app.blocking import Addr, App, Stream, _Pipe
 from skywire_app.pipe import VARIABLE
 from skywire_common import appframes as af
 from unit.app.node_side import KEY
@@ -114,3 +114,37 @@ def test_an_app_that_is_told_to_end_gives_up_what_a_frozen_node_does_not_take(
     closing.start()
     closing.join(10)
     assert not closing.is_alive()
+
+
+def test_an_app_that_is_told_to_end_while_it_closes_gives_up_too(
+    stream: tuple[App, Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skywire_app.blocking.STOP_GRACE_S", TIMEOUT)
+    app, opened = stream
+    with pytest.raises(TimeoutError):
+        opened.write(bytes(3_000_000), timeout=TIMEOUT)
+    closing = threading.Thread(target=app.close)
+    closing.start()
+    app.stop()
+    closing.join(10)
+    assert not closing.is_alive()
+
+
+def test_threads_that_wait_for_room_and_for_bytes_do_not_wake_each_other_again_and_again(
+    stream: tuple[App, Stream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, opened = stream
+    looks = 0
+    read = _Pipe._read
+
+    def counted(shared: _Pipe, timeout: float | None) -> None:
+        nonlocal looks
+        looks += 1
+        read(shared, timeout)
+
+    monkeypatch.setattr(_Pipe, "_read", counted)
+    reading = in_thread(lambda: opened.read(1, timeout=5 * TIMEOUT))
+    writing = in_thread(lambda: opened.write(bytes(3_000_000), timeout=4 * TIMEOUT))
+    for thread in (reading, writing):
+        thread.join(10)
+    assert looks < 20

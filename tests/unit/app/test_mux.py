@@ -280,3 +280,17 @@ def test_a_lane_that_is_left_in_the_middle_after_the_far_half_close_is_broken_of
     assert pair.near.take(lane, 100) == b"half of the answer"
     assert lane.far_end is End.FULL
     assert lane.failure is not None and "broken this connection off" in lane.failure.cause
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_lane_that_was_finished_and_then_closed_has_said_all(at_once: bool) -> None:
+    pair = Pair()
+    lane, there = pair.open()
+    pair.near.write(lane, b"whole")
+    pair.near.finish(lane)
+    if not at_once:
+        pair.carry()
+    pair.near.close(lane)
+    pair.carry()
+    assert pair.far.take(there, 100) == b"whole"
+    assert (there.far_end, there.failure) == (End.FULL, None)

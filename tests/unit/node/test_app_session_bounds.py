@@ -105,3 +105,26 @@ def test_requests_without_waiting_for_answers_are_bounded() -> None:
     assert driver.session.state is State.READY
     driver.feed(af.send(af.send_prefix(addr), 0, b"x"))
     assert driver.session.state is State.CLOSED
+
+
+def test_loops_that_wait_for_an_id_are_woken_by_whatever_answer_frees_it() -> None:
+    driver = Driver()
+    for loop in [driver.dialled(50_000 + index) for index in range(300)]:
+        loop.reader.on_data(b"x")
+    ((_, first, _), *_) = driver.frames(most=1 << 30)
+    driver.session.knock(5.0)
+    ((_, knock, _),) = driver.frames()
+    assert not driver.succeed(first)
+    woken = driver.woken
+    driver.feed(af.SUCCESS[knock])
+    assert driver.woken > woken
+    assert len(driver.frames()) == 1
+
+
+def test_bytes_of_an_offered_loop_that_broke_unheard_are_counted_no_more() -> None:
+    driver, loop = Driver(), RecordingLoop(Addr(OWN, 10), Addr(FAR, 60_000))
+    driver.session.offer(loop)
+    loop.reader.on_data(bytes(1_000))
+    assert driver.session.queued == 1_000
+    loop.reader.on_closed(Failure(ErrorCode.CLOSED, "gone"))
+    assert (driver.session.queued, driver.session.loops) == (0, {})

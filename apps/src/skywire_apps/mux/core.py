@@ -238,11 +238,9 @@ class Lanes:
         return room
 
     def _tell_end(self, lane: Lane) -> None:
-        if lane.broken_off:
-            self._h2.reset_stream(lane.number, ErrorCodes.CANCEL)
-        elif lane.told is End.OPEN and (lane.own_end is End.HALF or lane.far_end is End.HALF):
+        if lane.told is End.OPEN and not lane.broken_off:
             self._h2.end_stream(lane.number)
-        elif lane.own_end is End.FULL and lane.far_end is End.OPEN:
+        if lane.own_end is End.FULL and (lane.broken_off or lane.far_end is End.OPEN):
             self._h2.reset_stream(lane.number, ErrorCodes.CANCEL)
         lane.told = lane.own_end
         self._forget(lane)
@@ -311,7 +309,8 @@ class Lanes:
     def _reset(self, event: events.StreamReset) -> None:
         lane = self.lanes.get(event.stream_id)
         if lane is not None:
-            lane.failure = Failure(ErrorCode.CLOSED, "the far side has broken this connection off")
+            if lane.far_end is End.OPEN:
+                lane.failure = Failure(ErrorCode.CLOSED, "the far side has broken this connection off")
             self._broken(lane)
 
     def _granted(self, event: events.WindowUpdated) -> None:

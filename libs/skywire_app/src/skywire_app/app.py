@@ -203,7 +203,7 @@ class App:
 
     def stop(self) -> None:
         """Accept no more; what SIGTERM does."""
-        self._session.stop()
+        self._connection.told_to_stop()
         self._connection.flush()
 
     def dial(self, remote: Addr | str) -> Opening[Stream]:
@@ -263,7 +263,9 @@ class App:
                 await handler(stream)
                 await stream.close()
             except (Failure, IncompleteRead) as error:
-                reason = why_ended(error)  # if it is not the stream's own end the far app has not heard it
+                # If it is not the stream's own end the far app has not heard it; between two messages it may end.
+                between = isinstance(error, IncompleteRead) and not error.partial
+                reason = None if between else why_ended(error)
             except BaseException as error:
                 reason = self._session.farewell or why_ended(error)
                 raise
@@ -313,8 +315,7 @@ class App:
         session = self._session
         session.close_streams(reason)
         try:
-            async with asyncio.timeout(STOP_GRACE_S if session.state is State.STOPPING else None):
-                await self._connection.drained()
+            await self._connection.drained(STOP_GRACE_S)
         except TimeoutError:
             session.cut_streams()
             self._connection.flush()

@@ -43,6 +43,7 @@ class _Pipe:
         self._reading = False
         self._late: threading.Timer | None = None
         self._clogged = False
+        self._for_room = False  # whoever reads looks out for room to write as well
         self.stop_asked = False
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll, self._poll_room = select.poll(), select.poll()
@@ -63,8 +64,8 @@ class _Pipe:
                 pipe.write_some(self._to_node, out)
         except BlockingIOError:
             self._clogged = True
-            if self._reading:
-                os.eventfd_write(self._wake, 1)  # so that it looks out for room too
+            if self._reading and not self._for_room:
+                os.eventfd_write(self._wake, 1)
             return
         except BrokenPipeError:
             # The reason, if the node gave one, is still to be read.
@@ -144,7 +145,8 @@ class _Pipe:
         if self._to_node < 0:
             raise self.session.failure or pipe.closed()
         self._reading = True
-        poll = self._poll_room if self.session.out else self._poll
+        self._for_room = bool(self.session.out)
+        poll = self._poll_room if self._for_room else self._poll
         size = -1
         events: list[tuple[int, int]] = []
         space = self._buffer.space()
@@ -383,15 +385,19 @@ class App:
         """
         session = self._session
 
-        def gone() -> bool:
-            return session.state is State.ENDED or not any(stream.unsent for stream in session.streams.values())
+        def written() -> bool:
+            self._pipe.flush()
+            return session.state is State.ENDED or not (
+                session.out or any(stream.unsent for stream in session.streams.values())
+            )
 
         with self._pipe.lock:
             if self._pipe.stop_asked:
                 session.stop()
             session.close_streams(reason)
             try:
-                self._pipe.write_out(STOP_GRACE_S if session.state is State.STOPPING else None, gone)
+                self._pipe.wait(lambda: written() or session.state is State.STOPPING)
+                self._pipe.wait(written, STOP_GRACE_S)
             except TimeoutError:
                 session.cut_streams()
                 self._pipe.flush()

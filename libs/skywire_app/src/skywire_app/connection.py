@@ -74,14 +74,26 @@ class Connection:
             self._blocked = True
             self._loop.add_writer(self._to_node, self._writable)
 
-    async def drained(self) -> None:
-        """Wait until everything that was written has gone into the pipe, or the pipe is gone."""
+    async def drained(self, grace: float) -> None:
+        """Wait until everything that was written has gone into the pipe, or the pipe is gone.
+
+        Once the app is told to end: for so long (s) at most, then TimeoutError.
+        """
         self.flush()
         session = self.session
+        until: float | None = None
         while session.state is not State.ENDED and (
             session.out or any(stream.unsent for stream in session.streams.values())
         ):
-            await self._progress.wait()
+            if until is None and session.state is State.STOPPING:
+                until = self._loop.time() + grace
+            async with asyncio.timeout_at(until):
+                await self._progress.wait()
+
+    def told_to_stop(self) -> None:
+        """Have the session stopped, and whoever waits look again."""
+        self.session.stop()
+        self._progress.tell()
 
     def close(self) -> None:
         """End the session and close both descriptors."""

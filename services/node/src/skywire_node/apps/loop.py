@@ -337,6 +337,7 @@ class AppLoop:
             told = not self._inbox and self._end_to_tell() <= self._told
         if self.loop_end is _FULL and told and not self._forgotten:
             self._forgotten = True
+            self._drop_inbox()
             self._pipe.forget(self)
 
     @property

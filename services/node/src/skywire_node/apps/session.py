@@ -358,6 +358,8 @@ class AppSession:
             self._starved.clear()
         if kind is _KNOCK:
             # Whatever it says of a loop that has ended meanwhile, it lives.
+            if self._ready:
+                self._shell.wake()
             return
         if kind is _ASKS_TO_CONFIRM:
             self._unconfirmed -= 1
