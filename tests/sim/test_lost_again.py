@@ -34,14 +34,12 @@ def test_a_route_lost_just_after_the_old_one_came_back_is_replaced_at_once() -> 
         world.do(here, lambda: end.write(100))
         assert world.until(lambda: loop.reroutes >= 3, 40)
         far.server.slow = 0.5
-        before = set_ups = sum(event.what == "set-up" for event in loop.story.events)
 
-        def another() -> bool:
-            nonlocal set_ups
-            set_ups = sum(event.what == "set-up" for event in loop.story.events)
-            return set_ups > before
+        def set_ups() -> int:
+            return sum(event.what == "set-up" for event in loop.story.events)
 
-        assert world.until(another, 40)
+        before = set_ups()
+        assert world.until(lambda: set_ups() > before, 40)
         for way in LAST_LINKS:
             world.lift(*way)
         assert world.until(lambda: not loop.waiting_for_route and other.received == end.written, 2.0)

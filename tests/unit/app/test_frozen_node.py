@@ -102,30 +102,17 @@ def test_a_thread_that_only_reads_writes_what_another_had_no_room_for(node: Froz
     assert sum(kind == af.FrameType.CLOSE for kind, _, _ in node.frames) == 1
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["before-it-closes", "while-it-closes"])
 def test_an_app_that_is_told_to_end_gives_up_what_a_frozen_node_does_not_take(
-    stream: tuple[App, Stream], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("skywire_app.blocking.STOP_GRACE_S", TIMEOUT)
-    app, opened = stream
-    with pytest.raises(TimeoutError):
-        opened.write(bytes(3_000_000), timeout=TIMEOUT)
-    app.stop()
-    closing = threading.Thread(target=app.close)
-    closing.start()
-    closing.join(10)
-    assert not closing.is_alive()
-
-
-def test_an_app_that_is_told_to_end_while_it_closes_gives_up_too(
-    stream: tuple[App, Stream], monkeypatch: pytest.MonkeyPatch
+    stream: tuple[App, Stream], monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
     monkeypatch.setattr("skywire_app.blocking.STOP_GRACE_S", TIMEOUT)
     app, opened = stream
     with pytest.raises(TimeoutError):
         opened.write(bytes(3_000_000), timeout=TIMEOUT)
     closing = threading.Thread(target=app.close)
-    closing.start()
-    app.stop()
+    for act in (app.stop, closing.start) if before else (closing.start, app.stop):
+        act()
     closing.join(10)
     assert not closing.is_alive()
 

@@ -387,9 +387,7 @@ class App:
 
         def written() -> bool:
             self._pipe.flush()
-            return session.state is State.ENDED or not (
-                session.out or any(stream.unsent for stream in session.streams.values())
-            )
+            return not session.owes
 
         with self._pipe.lock:
             if self._pipe.stop_asked:

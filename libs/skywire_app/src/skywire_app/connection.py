@@ -82,9 +82,7 @@ class Connection:
         self.flush()
         session = self.session
         until: float | None = None
-        while session.state is not State.ENDED and (
-            session.out or any(stream.unsent for stream in session.streams.values())
-        ):
+        while session.owes:
             if until is None and session.state is State.STOPPING:
                 until = self._loop.time() + grace
             async with asyncio.timeout_at(until):

@@ -155,6 +155,13 @@ class Session:
         for stream in list(self.streams.values()):
             stream.close(farewell)
 
+    @property
+    def owes(self) -> bool:
+        """Whether something was said or written that is not in the pipe yet, and there is a pipe."""
+        return self.state is not State.ENDED and bool(
+            self.out or any(stream.unsent for stream in self.streams.values())
+        )
+
     def cut_streams(self) -> None:
         """Give up what the far apps do not read: an app that was told to end has waited for them long enough."""
         for stream in list(self.streams.values()):

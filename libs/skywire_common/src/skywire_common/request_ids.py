@@ -9,7 +9,7 @@ from __future__ import annotations
 from skywire_common.appframes import REQUEST_IDS
 
 KEPT_FOR_REQUESTS = 8  # for what opens and ends loops; Sends never take them
-AHEAD = 128  # for more than one Send of a loop, to which those that are left over are one each
+AHEAD = 128  # for a loop's second Send and those after it; the others are for first ones
 
 
 def most_sends(loops: int, free: int) -> int:
